@@ -1,0 +1,200 @@
+// This file owns a TCP proxy that puts delay, hold-ups and cut connections between a client and a server.
+
+package redistest
+
+import (
+	"net"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// ProxyT forwards connections on a loopback port to a server. Its methods may be called from several goroutines.
+type ProxyT struct {
+	listener net.Listener
+	target   string
+	delay    atomic.Int64
+	turns    atomic.Int64
+
+	mu      sync.Mutex // protects what follows
+	conns   map[net.Conn]struct{}
+	refuse  bool
+	release chan struct{} // while new connections are held: closed to let them go on
+	closed  bool
+}
+
+// Proxy starts a proxy to the target address.
+func Proxy(tb testing.TB, target string) *ProxyT {
+	tb.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatal("redistest: proxy: ", err)
+	}
+	p := &ProxyT{listener: listener, target: target, conns: map[net.Conn]struct{}{}}
+	var all sync.WaitGroup
+	all.Add(1)
+	go func() {
+		defer all.Done()
+		for {
+			client, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			all.Add(1)
+			go func() {
+				defer all.Done()
+				p.serve(client)
+			}()
+		}
+	}()
+	tb.Cleanup(func() {
+		listener.Close()
+		p.Hold(false)
+		p.mu.Lock()
+		p.closed = true
+		p.mu.Unlock()
+		p.CutAll()
+		all.Wait()
+	})
+	return p
+}
+
+// Addr returns the address to connect to.
+func (p *ProxyT) Addr() string { return p.listener.Addr().String() }
+
+// SetDelay sets the latency each way, at first 0: what is read from now on arrives that much later.
+func (p *ProxyT) SetDelay(d time.Duration) { p.delay.Store(int64(d)) }
+
+// RoundTrips returns how often a client began to send: at first on its connection, or after it got something back.
+// Commands that travel together count once, unless they are so large (over 16 KB) that replies come back in between.
+func (p *ProxyT) RoundTrips() int { return int(p.turns.Load()) }
+
+// CutAll resets all connections.
+func (p *ProxyT) CutAll() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for c := range p.conns {
+		cut(c)
+	}
+}
+
+// Refuse makes the proxy reset new connections as soon as they are accepted, or forward them again.
+func (p *ProxyT) Refuse(refuse bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.refuse = refuse
+}
+
+// Hold makes the proxy accept new connections without forwarding anything, as a server that hangs; Hold(false) lets
+// all of them go on. Connections that were open before are not affected.
+func (p *ProxyT) Hold(hold bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case hold && p.release == nil:
+		p.release = make(chan struct{})
+	case !hold && p.release != nil:
+		close(p.release)
+		p.release = nil
+	}
+}
+
+func (p *ProxyT) serve(client net.Conn) {
+	defer client.Close()
+	p.mu.Lock()
+	refuse, release := p.refuse, p.release
+	p.mu.Unlock()
+	if refuse {
+		cut(client)
+		return
+	}
+	if !p.add(client) {
+		return
+	}
+	defer p.remove(client)
+	if release != nil {
+		<-release
+	}
+	server, err := net.Dial("tcp", p.target)
+	if err != nil {
+		cut(client)
+		return
+	}
+	defer server.Close()
+	if !p.add(server) {
+		return
+	}
+	defer p.remove(server)
+
+	var asking atomic.Bool
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		p.forward(server, client, func() {
+			if !asking.Swap(true) {
+				p.turns.Add(1)
+			}
+		})
+	}()
+	p.forward(client, server, func() { asking.Store(false) })
+	<-done
+}
+
+// forward copies src to dst, later by the delay, until either ends. seen is called for what is read, before it goes on.
+func (p *ProxyT) forward(dst, src net.Conn, seen func()) {
+	type chunk struct {
+		data []byte
+		due  time.Time
+	}
+	chunks := make(chan chunk, 256)
+	go func() {
+		defer close(chunks)
+		for {
+			buf := make([]byte, 16<<10)
+			n, err := src.Read(buf)
+			if n > 0 {
+				seen()
+				chunks <- chunk{buf[:n], time.Now().Add(time.Duration(p.delay.Load()))}
+			}
+			if err != nil {
+				return
+			}
+		}
+	}()
+	alarm := newAlarm()
+	defer alarm.close()
+	for c := range chunks {
+		alarm.sleep(time.Until(c.due))
+		if _, err := dst.Write(c.data); err != nil {
+			src.Close()
+		}
+	}
+	if tcp, ok := dst.(*net.TCPConn); ok {
+		_ = tcp.CloseWrite()
+	}
+}
+
+// add registers a connection for CutAll. It is false when the proxy has ended.
+func (p *ProxyT) add(c net.Conn) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.closed {
+		p.conns[c] = struct{}{}
+	}
+	return !p.closed
+}
+
+func (p *ProxyT) remove(c net.Conn) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.conns, c)
+}
+
+// cut closes a connection so that the other end sees a reset.
+func cut(c net.Conn) {
+	if tcp, ok := c.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0)
+	}
+	_ = c.Close()
+}
