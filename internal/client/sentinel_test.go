@@ -1,0 +1,273 @@
+// This file owns the tests of a client under Redis Sentinel.
+
+package client_test
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/go-redis/redis/v7"
+
+	"github.com/beego-session/redis/internal/client"
+	"github.com/beego-session/redis/internal/redistest"
+)
+
+func sentinelOptions(addrs ...string) client.Options {
+	return client.Options{Mode: client.Sentinel, MasterName: redistest.MasterName, Addrs: addrs, PoolSize: 50}
+}
+
+func TestSentinelsWithUsersAndTLS(t *testing.T) {
+	t.Parallel()
+	redistest.Require(t)
+	certs := redistest.NewCerts(t)
+	s := redistest.StartSentinel(t, redistest.SentinelOptions{
+		Certs:        certs,
+		Args:         []string{"--user", "default off", "--user", "app on >secret ~* +@all"},
+		SentinelArgs: []string{"--user", "default off", "--user", "asker on >watch +sentinel"},
+	})
+	o := sentinelOptions(s.Addrs()...)
+	o.TLS = clientTLS(t, certs)
+	o.Username, o.Password = "app", func() (string, error) { return "secret", nil }
+	o.SentinelUsername, o.SentinelPassword = "asker", "watch"
+	o.DB = 2
+	c := open(t, o)
+	ctx := within(t, 20*time.Second)
+	if err := setAndGet(ctx, c, "key"); err != nil {
+		t.Fatal(err)
+	}
+	fillPool(t, c, 40)
+	s.Failover()
+	if n := failedAttempts(t, 100, func(i int) error { return setAndGet(ctx, c, fmt.Sprint("key", i)) }); n > 0 {
+		t.Errorf("%d attempts failed after the failover", n)
+	}
+}
+
+// outage calls until stop is closed, and returns how many calls failed, from the first to the last of them for how long,
+// and the longest call.
+func outage(stop <-chan struct{}, call func() error) (calls, failed int, lasted, longest time.Duration, last error) {
+	var first time.Time
+	for {
+		select {
+		case <-stop:
+			return
+		default:
+		}
+		start := time.Now()
+		err := call()
+		longest = max(longest, time.Since(start))
+		calls++
+		if err != nil {
+			if first.IsZero() {
+				first = start
+			}
+			failed, lasted, last = failed+1, time.Since(first), err
+			time.Sleep(5 * time.Millisecond)
+		}
+	}
+}
+
+func TestSentinelFailoverIsFollowed(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name string
+		end  func(*redistest.Sentinel)
+	}{
+		{"by hand", func(s *redistest.Sentinel) { s.Failover() }},
+		{"master killed", func(s *redistest.Sentinel) { s.Master().Kill(); s.AwaitMaster(s.Replica()) }},
+		{"master hangs", func(s *redistest.Sentinel) { s.Master().Pause(); s.AwaitMaster(s.Replica()) }},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			s := redistest.StartSentinel(t, redistest.SentinelOptions{})
+			c := open(t, sentinelOptions(s.Addrs()...))
+			fillPool(t, c, 40)
+			stop, done := make(chan struct{}), make(chan struct{})
+			go func() {
+				defer close(done)
+				calls, failed, lasted, longest, last := outage(stop, func() error { return setAndGet(within(t, 20*time.Second), c, "load") })
+				t.Logf("%d calls, %d failed, for %v, the longest %v; last: %v", calls, failed, lasted, longest, last)
+			}()
+			time.Sleep(100 * time.Millisecond)
+			begin := time.Now()
+			tt.end(s)
+			t.Logf("failover took %v", time.Since(begin))
+			time.Sleep(1100 * time.Millisecond) // the hanging master's connections are given up within a second
+			close(stop)
+			<-done
+			start := time.Now()
+			ctx := within(t, 20*time.Second)
+			if n := failedAttempts(t, 100, func(i int) error { return setAndGet(ctx, c, fmt.Sprint("after", i)) }); n > 0 {
+				t.Errorf("%d attempts failed after the failover", n)
+			}
+			if d := time.Since(start); d > time.Second {
+				t.Errorf("100 calls took %v after the failover", d)
+			}
+		})
+	}
+}
+
+func TestOneSentinelIsEnoughToFindTheOthers(t *testing.T) {
+	t.Parallel()
+	s := redistest.StartSentinel(t, redistest.SentinelOptions{})
+	c := open(t, sentinelOptions(s.Addrs()[0]))
+	ctx := within(t, 30*time.Second)
+	if err := ping(ctx, c); err != nil {
+		t.Fatal(err)
+	}
+	s.Sentinels()[0].Kill()
+	s.Master().Kill()
+	s.AwaitMaster(s.Replica())
+	if n := failedAttempts(t, 10, func(i int) error { return setAndGet(ctx, c, fmt.Sprint("key", i)) }); n > 0 {
+		t.Errorf("%d attempts failed", n)
+	}
+}
+
+func TestSilentSentinelDoesNotHoldUpTheOthers(t *testing.T) {
+	t.Parallel()
+	s := redistest.StartSentinel(t, redistest.SentinelOptions{})
+	proxy := redistest.Proxy(t, s.Addrs()[0])
+	proxy.Hold(true)
+	c := open(t, sentinelOptions(proxy.Addr(), s.Addrs()[1]))
+	start := time.Now()
+	if err := ping(within(t, 20*time.Second), c); err != nil {
+		t.Fatal(err)
+	}
+	if d := time.Since(start); d > time.Second {
+		t.Errorf("took %v", d)
+	}
+}
+
+func TestSilentSentinelsKeepToTheContext(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	proxy := redistest.Proxy(t, s.Addr())
+	proxy.Hold(true)
+	c := open(t, sentinelOptions(proxy.Addr()))
+	start := time.Now()
+	err := ping(deadline{context.Background(), start.Add(100 * time.Millisecond)}, c)
+	if d := time.Since(start); err == nil || d > time.Second {
+		t.Errorf("%v after %v", err, d)
+	}
+}
+
+// fakeSentinel names master, and can announce another.
+type fakeSentinel struct {
+	addr string
+
+	mu        sync.Mutex
+	master    *redistest.Server
+	listeners []net.Conn
+}
+
+func startFakeSentinel(t *testing.T, master *redistest.Server) *fakeSentinel {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	s := &fakeSentinel{addr: l.Addr().String(), master: master}
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			t.Cleanup(func() { c.Close() })
+			go s.serve(c)
+		}
+	}()
+	return s
+}
+
+func (s *fakeSentinel) serve(c net.Conn) {
+	b := make([]byte, 1024)
+	for {
+		n, err := c.Read(b)
+		if err != nil {
+			return
+		}
+		s.mu.Lock()
+		switch request := strings.ToLower(string(b[:n])); {
+		case strings.Contains(request, "get-master-addr-by-name"):
+			port := fmt.Sprint(s.master.Port())
+			fmt.Fprintf(c, "*2\r\n$9\r\n127.0.0.1\r\n$%d\r\n%s\r\n*0\r\n", len(port), port)
+		case strings.Contains(request, "subscribe"):
+			fmt.Fprint(c, "*3\r\n$9\r\nsubscribe\r\n$14\r\n+switch-master\r\n:1\r\n")
+			s.listeners = append(s.listeners, c)
+		default:
+			fmt.Fprint(c, "+PONG\r\n")
+		}
+		s.mu.Unlock()
+	}
+}
+
+func (s *fakeSentinel) listening() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.listeners) > 0
+}
+
+func (s *fakeSentinel) announce(master *redistest.Server) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.master = master
+	for _, c := range s.listeners {
+		fmt.Fprint(c, "*3\r\n$7\r\nmessage\r\n$14\r\n+switch-master\r\n$3\r\n...\r\n")
+	}
+}
+
+// Both servers go on to take commands, as after a failover by hand.
+func TestAnnouncedMasterIsUsedAtOnce(t *testing.T) {
+	t.Parallel()
+	servers := []*redistest.Server{redistest.Start(t), redistest.Start(t)}
+	for i, server := range servers {
+		if err := server.Client().Set("number", i, 0).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	sentinel := startFakeSentinel(t, servers[0])
+	c := open(t, sentinelOptions(sentinel.addr))
+	fillPool(t, c, 10)
+	await(t, sentinel.listening)
+	for i := 1; i <= 6; i++ {
+		sentinel.announce(servers[i%2])
+		start := time.Now()
+		await(t, func() bool {
+			number := redis.NewStringCmd("get", "number")
+			_ = c.ProcessContext(within(t, 10*time.Second), number)
+			return number.Val() == fmt.Sprint(i%2)
+		})
+		if d := time.Since(start); d > 300*time.Millisecond {
+			t.Errorf("switch %d took %v", i, d)
+		}
+	}
+	if err := c.Close(); err != nil {
+		t.Errorf("close, with connections to the former master: %v", err)
+	}
+}
+
+func TestClosedFailoverClient(t *testing.T) {
+	t.Parallel()
+	s := redistest.StartSentinel(t, redistest.SentinelOptions{})
+	c := client.New(sentinelOptions(s.Addrs()...))
+	if err := ping(within(t, 10*time.Second), c); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := ping(within(t, 10*time.Second), c); err != redis.ErrClosed {
+		t.Errorf("got %v", err)
+	}
+	for _, sentinel := range s.Sentinels() {
+		await(t, func() bool {
+			list, err := sentinel.Client().Do("client", "list", "type", "normal").Text()
+			return err == nil && countLines(list, "user=default") == 0
+		})
+	}
+}
