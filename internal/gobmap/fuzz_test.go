@@ -1,0 +1,105 @@
+// Differential fuzzing against beego's codec, in both directions.
+
+package gobmap_test
+
+import (
+	"math/rand/v2"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/beego-session/redis/internal/gobmap"
+)
+
+// FuzzDecode shows that Decode accepts what beego's DecodeGob accepts, with equal
+// values, and rejects what that rejects, within bounds of memory.
+func FuzzDecode(f *testing.F) {
+	for _, data := range samples() {
+		f.Add(data)
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		got, err := gobmap.Decode(string(data))
+		runtime.ReadMemStats(&after)
+		if spent := after.TotalAlloc - before.TotalAlloc; spent > allowed(data) {
+			t.Errorf("%d bytes allocated for a stream of %d", spent, len(data))
+		}
+		if err != nil && !safeForGob(data, err) {
+			return
+		}
+		want, wantErr := decodeGob(data)
+		if (err == nil) != (wantErr == nil) {
+			t.Fatalf("gobmap: %v, gob: %v", err, wantErr)
+		}
+		if got, want := dump(got), dump(want); got != want {
+			t.Fatalf("decoded %s, gob decodes %s", got, want)
+		}
+	})
+}
+
+// allowed returns the number of bytes that decoding data may allocate. A struct
+// with all its fields zero takes one byte in a stream.
+func allowed(data []byte) uint64 { return 512<<10 + 300*uint64(len(data)) }
+
+// safeForGob reports whether encoding/gob may be asked about a stream that was
+// rejected with err. A length of over 65,535 begins with one of a few bytes; gob
+// might try to allocate for it. What was refused deliberately gob may accept.
+func safeForGob(data []byte, err error) bool {
+	large := slices.ContainsFunc(data, func(c byte) bool { return 0xf8 <= c && c <= 0xfd })
+	return !large && !strings.Contains(err.Error(), "refused")
+}
+
+// samples returns streams that beego wrote in this process.
+func samples() [][]byte {
+	random := rand.NewChaCha8([32]byte{})
+	var streams [][]byte
+	for len(streams) < 200 {
+		input := make([]byte, 200)
+		random.Read(input)
+		if data, err := encodeGob((&source{input}).session()); err == nil && len(data) < 4<<10 {
+			streams = append(streams, data)
+		}
+	}
+	return streams
+}
+
+// FuzzRoundTrip shows that Encode and beego's EncodeGob agree on what can be
+// saved, and that everyone reads everyone's streams alike.
+func FuzzRoundTrip(f *testing.F) {
+	random := rand.NewChaCha8([32]byte{})
+	for range 200 {
+		input := make([]byte, 200)
+		random.Read(input)
+		f.Add(input)
+	}
+	f.Fuzz(func(t *testing.T, input []byte) {
+		m := (&source{input}).session()
+		theirs, theirErr := encodeGob(m)
+		ours, err := gobmap.Encode(m)
+		if (err == nil) != (theirErr == nil) {
+			t.Fatalf("%s\ngobmap: %v, gob: %v", dump(m), err, theirErr)
+		}
+		if failing := gobmap.Failing(m); (len(failing) > 0) != (err != nil) {
+			t.Fatalf("%s\n%v failing, but error %v", dump(m), failing, err)
+		}
+		if err != nil {
+			return
+		}
+		want, wantErr := decodeGob(theirs)
+		for name, decode := range map[string]func() (map[any]any, error){
+			"gob decodes ours":      func() (map[any]any, error) { return decodeGob(ours) },
+			"gobmap decodes gob's":  func() (map[any]any, error) { return gobmap.Decode(string(theirs)) },
+			"gobmap decodes gobmap": func() (map[any]any, error) { return gobmap.Decode(string(ours)) },
+		} {
+			got, err := decode()
+			if (err == nil) != (wantErr == nil) {
+				t.Fatalf("%s: %s\n%v, want %v", name, dump(m), err, wantErr)
+			}
+			if got, want := dump(got), dump(want); got != want {
+				t.Fatalf("%s: got %s, want %s", name, got, want)
+			}
+		}
+	})
+}

@@ -1,0 +1,135 @@
+// Package gobmap encodes and decodes the values of a session,
+// map[interface{}]interface{}, in the format of encoding/gob. Streams are
+// exchanged with session.EncodeGob and session.DecodeGob of beego in either
+// direction, at a fraction of their cost: encoding/gob prepares itself for its
+// types anew in every stream, while gobmap handles the types that sessions
+// mostly hold by hand.
+//
+// Handled by hand are the basic types, []byte, []string, time.Time,
+// time.Duration and the slices and maps that beego registers, at any depth.
+// Values of other types go through gob encoders and decoders that are kept. A
+// map that holds a struct, or another such type, with an interface within goes
+// through encoding/gob as a whole. The outcome is that of encoding/gob, except
+// that nothing panics and that these are refused with an error:
+//
+//   - values that nest deeper than 10,000 levels, so also those that contain
+//     themselves: gob ends the process on them;
+//   - pointers that lead to a nil pointer: gob writes what it cannot read;
+//   - streams that could make gob allocate out of proportion to their length.
+package gobmap
+
+import (
+	"bytes"
+	"encoding/gob"
+	"errors"
+	"fmt"
+	"reflect"
+	"strings"
+)
+
+// Encode returns m as a gob stream. Like session.EncodeGob it registers the type
+// of each value of m with gob; types of keys and of values within values must be
+// registered already. If it fails, Failing tells which entries are to blame.
+func Encode(m map[any]any) ([]byte, error) {
+	data, err := encodeByHand(m)
+	if errors.Is(err, errNotByHand) {
+		data, err = encodeByGob(m)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("gobmap: encode: %w", err)
+	}
+	return data, nil
+}
+
+func encodeByGob(m map[any]any) (data []byte, err error) {
+	defer rescue(&err)
+	for k, v := range m {
+		if err := Check(v); err != nil {
+			return nil, fmt.Errorf("entry %v: %w", k, err)
+		}
+	}
+	if err := checkDepth(reflect.ValueOf(m), 0); err != nil {
+		return nil, err
+	}
+	var b bytes.Buffer
+	if err := gob.NewEncoder(&b).Encode(m); err != nil {
+		return nil, err
+	}
+	return b.Bytes(), nil
+}
+
+// Failing returns the keys of those entries of m that cannot be encoded, each
+// with the reason.
+func Failing(m map[any]any) map[any]error {
+	failing := make(map[any]error)
+	for k, v := range m {
+		if _, err := Encode(map[any]any{k: v}); err != nil {
+			failing[k] = err
+		}
+	}
+	return failing
+}
+
+// Check returns an error if a value of v's type can never be part of an encoded
+// map, or if v is a nil pointer. A nil v can. Otherwise it registers the type
+// with gob, under its usual name, so that it can also be a key.
+func Check(v any) error {
+	switch v.(type) {
+	case nil, bool, string, []byte, int, int8, int16, int32, int64, uint, uint8, uint16, uint32, uint64, uintptr,
+		float32, float64, complex64, complex128:
+		return nil
+	}
+	err := checkType(v)
+	if err == nil {
+		err = checkValue(v)
+	}
+	if err != nil {
+		return fmt.Errorf("%T cannot be saved: %w", v, err)
+	}
+	return nil
+}
+
+// Decode returns the map that data holds; what follows it in data is ignored.
+// Strings in the map may share the memory of data if that is at most 32 KiB
+// long. Errors include those of encoding/gob, as for a name that is not
+// registered; an empty stream is an error, too.
+func Decode(data string) (map[any]any, error) {
+	m, err := decodeByHand(data)
+	if err == nil {
+		return m, nil
+	}
+	if err = scan(data); err == nil {
+		m, err = decodeByGob(data)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("gobmap: decode: %w", err)
+	}
+	return m, nil
+}
+
+// scan returns an error unless data begins with a well-formed value.
+func scan(data string) error {
+	r := reader{data: data}
+	err := r.scan()
+	if err == errMalformed && r.unsure {
+		return errUnsure
+	}
+	return err
+}
+
+func decodeByGob(data string) (m map[any]any, err error) {
+	defer rescue(&err)
+	err = gob.NewDecoder(strings.NewReader(data)).Decode(&m)
+	return m, err
+}
+
+// rescue turns a panic into an error.
+func rescue(err *error) {
+	switch p := recover().(type) {
+	case nil:
+	case error:
+		*err = p
+	default:
+		*err = fmt.Errorf("panic: %v", p)
+	}
+}
