@@ -1,0 +1,191 @@
+// Package coalesce lets concurrent calls to one server share round trips: where callers would queue for the processor
+// anyway, their items travel together as one batch.
+package coalesce
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// slowYield is longer than it takes dozens of callers that each compute for 50 µs to have their turn, and shorter than
+// the 10 ms that the scheduler lets a goroutine compute without a break.
+const slowYield = 4 * time.Millisecond
+
+// Limits bounds a Group. A field that is zero takes its default.
+type Limits struct {
+	Alone int // as long as no more callers than this are in Do, each runs alone and at once; default 2 x GOMAXPROCS
+	Lanes int // batches that run at a time; default 16
+	Batch int // items in one batch; default 64
+	Queue int // items that wait for a lane; callers beyond that run alone; default 1024
+}
+
+// A Group hands items to one function, alone or several at a time. It holds no goroutine while it has nothing to do.
+type Group[T any] struct {
+	run    func(batch []T)
+	limits Limits
+	inside atomic.Int64  // callers in Do
+	lanes  chan struct{} // one element for every batch that runs
+
+	born    time.Time
+	noYield atomic.Int64 // leaders do not yield until so many ns after born
+
+	mu     sync.Mutex // protects the fields below, and every batch that is not yet taken
+	open   *batch[T]  // the batch that new items join, nil if there is none
+	queued int        // items in batches that are not yet taken
+	size   int        // of the batch taken last: room for the next
+}
+
+// A batch belongs to all its callers. The one who opened it leads: it takes the batch and runs it for all.
+type batch[T any] struct {
+	items  []T
+	gone   map[int]bool  // places of callers who left before the batch was taken
+	done   chan struct{} // closed when run has returned
+	failed error         // why run did not return; set before done is closed
+}
+
+// New returns a Group that hands items to run. Calls of run are concurrent; run must not keep the slice.
+func New[T any](run func(batch []T), limits Limits) *Group[T] {
+	for _, l := range []struct {
+		field    *int
+		standard int
+	}{
+		{&limits.Alone, 2 * runtime.GOMAXPROCS(0)},
+		{&limits.Lanes, 16},
+		{&limits.Batch, 64},
+		{&limits.Queue, 1024},
+	} {
+		if *l.field == 0 {
+			*l.field = l.standard
+		}
+	}
+	return &Group[T]{run: run, limits: limits, lanes: make(chan struct{}, limits.Lanes), born: time.Now()}
+}
+
+// Do returns nil once run has returned for the batch that held item; what came of it is for run to leave in the item.
+//
+// If ctx ends first, Do returns its error. An item that still waited is then never handed to run; of one that was
+// handed over, nothing is known, and the caller must not touch it any more. Only a call that runs alone, on its
+// caller's goroutine, does not return before run does: obeying ctx is up to run there.
+//
+// If run panics, Do panics in every caller of that batch.
+func (g *Group[T]) Do(ctx context.Context, item T) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	inside := g.inside.Add(1)
+	defer g.inside.Add(-1)
+	if inside <= int64(g.limits.Alone) {
+		g.run([]T{item})
+		return nil
+	}
+	b, place := g.join(item)
+	if b == nil {
+		g.run([]T{item})
+		return nil
+	}
+	if place == 0 {
+		if ctx.Done() == nil {
+			g.lead(b)
+		} else {
+			go g.lead(b)
+		}
+	}
+	select {
+	case <-b.done:
+		if b.failed != nil {
+			panic(b.failed)
+		}
+		return nil
+	case <-ctx.Done():
+		g.leave(b, place)
+		return ctx.Err()
+	}
+}
+
+// join puts item into the open batch and returns its place there, or a nil batch if the queue is full.
+// The caller at place 0 leads.
+func (g *Group[T]) join(item T) (*batch[T], int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.queued >= g.limits.Queue {
+		return nil, 0
+	}
+	b := g.open
+	if b == nil {
+		b = &batch[T]{items: make([]T, 0, g.size), done: make(chan struct{})}
+		g.open = b
+	}
+	b.items = append(b.items, item)
+	g.queued++
+	if len(b.items) == g.limits.Batch {
+		g.open = nil
+	}
+	return b, len(b.items) - 1
+}
+
+// leave keeps the item at place from being run, unless the batch has been taken.
+func (g *Group[T]) leave(b *batch[T], place int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if b.gone == nil {
+		b.gone = make(map[int]bool)
+	}
+	b.gone[place] = true
+}
+
+// lead runs b in a lane.
+func (g *Group[T]) lead(b *batch[T]) {
+	g.lanes <- struct{}{}
+	returned := false
+	defer func() {
+		if !returned {
+			b.failed = fmt.Errorf("coalesce: run did not return: %v\n\n%s", recover(), debug.Stack())
+		}
+		<-g.lanes
+		close(b.done)
+	}()
+	g.yield()
+	if items := g.take(b); len(items) > 0 {
+		g.run(items)
+	}
+	returned = true
+}
+
+// yield lets the callers who are ready to run join, and returns at once where there are none. Among goroutines that
+// compute for long its own turn comes late: after that, nobody yields for thirty times as long.
+func (g *Group[T]) yield() {
+	start := time.Since(g.born)
+	if int64(start) < g.noYield.Load() {
+		return
+	}
+	runtime.Gosched()
+	if took := time.Since(g.born) - start; took > slowYield {
+		g.noYield.Store(int64(start + 31*took))
+	}
+}
+
+// take closes b to new items and returns those whose callers still wait.
+func (g *Group[T]) take(b *batch[T]) []T {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.open == b {
+		g.open = nil
+	}
+	g.queued -= len(b.items)
+	g.size = len(b.items)
+	if b.gone == nil {
+		return b.items
+	}
+	items := make([]T, 0, len(b.items))
+	for i, item := range b.items {
+		if !b.gone[i] {
+			items = append(items, item)
+		}
+	}
+	return items
+}
