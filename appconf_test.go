@@ -1,0 +1,161 @@
+// A site that is configured by its app.conf: beego's own configuration reads it, in a process for each.
+
+package redis_test
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/cookiejar"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/beego/beego/v2/server/web"
+	webcontext "github.com/beego/beego/v2/server/web/context"
+	filter "github.com/beego/beego/v2/server/web/filter/session"
+	"github.com/beego/beego/v2/server/web/session"
+)
+
+// appConfs are ways to write the configuration. README.md shows the lines of the first ones.
+var appConfs = map[string]string{
+	"comma string":            `SessionProviderConfig = ADDR,100,secret,0,300`,
+	"quoted comma string":     `SessionProviderConfig = "ADDR,100,secret"`,
+	"JSON":                    `SessionProviderConfig = {"save_path":"ADDR","password":"secret","key_prefix":"shop:","idle_timeout":"5m"}`,
+	"URL":                     `SessionProviderConfig = redis://:secret@ADDR/0?poolsize=50`,
+	"environment variable":    `SessionProviderConfig = ${TEST_SESSION_CONFIG}`,
+	"sessionConfig and comma": `sessionConfig = {"cookieName":"beegosessionID","enableSetCookie":true,"gclifetime":3600,"providerConfig":"ADDR,100,secret"}`,
+	"sessionConfig and JSON":  `sessionConfig = {"cookieName":"beegosessionID","enableSetCookie":true,"gclifetime":3600,"providerConfig":"{\"save_path\":\"ADDR\",\"password\":\"secret\"}"}`,
+}
+
+func TestASiteIsConfiguredByItsAppConf(t *testing.T) {
+	for name, line := range appConfs {
+		t.Run(name, func(t *testing.T) {
+			m := miniredis.RunT(t)
+			m.RequireAuth("secret")
+			file := filepath.Join(t.TempDir(), "app.conf")
+			conf := "appname = test\nrunmode = prod\nsessionon = true\nsessionprovider = redis\n" + strings.ReplaceAll(line, "ADDR", m.Addr()) + "\n"
+			if err := os.WriteFile(file, []byte(conf), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			child := exec.Command(os.Args[0], "-test.run=^TestAppConfSite$", "-test.v")
+			child.Env = append(os.Environ(), "APP_CONF="+file, "TEST_SESSION_CONFIG="+m.Addr()+",100,secret")
+			if out, err := child.CombinedOutput(); err != nil {
+				t.Fatalf("%v\n%s", err, out)
+			}
+			keys := m.Keys()
+			if len(keys) != 1 || strings.HasPrefix(keys[0], "shop:") != (name == "JSON") {
+				t.Errorf("the keys are %q", keys)
+			}
+		})
+	}
+}
+
+// counter counts the visits of a session; log in regenerates it, log out destroys it.
+func counter(ctx *webcontext.Context) {
+	switch ctx.Request.URL.Path {
+	case "/login":
+		store, err := web.GlobalSessions.SessionRegenerateID(ctx.ResponseWriter, ctx.Request)
+		if err != nil {
+			panic(err)
+		}
+		ctx.Input.CruSession = store
+	case "/logout":
+		_ = ctx.Input.CruSession.Flush(nil) //nolint:staticcheck // as beego's Controller.DestroySession does
+		web.GlobalSessions.SessionDestroy(ctx.ResponseWriter, ctx.Request)
+	}
+	visits, _ := ctx.Input.Session("visits").(int)
+	ctx.Output.Session("visits", visits+1)
+	_ = ctx.Output.Body([]byte(fmt.Sprint(visits + 1)))
+}
+
+func TestAppConfSite(t *testing.T) {
+	file := os.Getenv("APP_CONF")
+	if file == "" {
+		t.Skip("is run by TestASiteIsConfiguredByItsAppConf, in a process of its own")
+	}
+	if err := web.LoadAppConfig("ini", file); err != nil {
+		t.Fatal(err)
+	}
+	web.Get("/*", counter)
+	web.InitBeegoBeforeTest(file)
+	server := httptest.NewServer(web.BeeApp.Handlers)
+	defer server.Close()
+	visit(t, server.URL)
+}
+
+// visit is a user who comes back, logs in and out.
+func visit(t *testing.T, url string) {
+	jar, err := cookiejar.New(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	browser := &http.Client{Jar: jar}
+	for i, step := range []struct{ path, want string }{
+		{"/", "1"}, {"/", "2"}, {"/login", "3"}, {"/", "4"}, {"/logout", "1"}, {"/", "1"}, {"/", "2"},
+	} {
+		response, err := browser.Get(url + step.path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body := make([]byte, 16)
+		n, _ := response.Body.Read(body)
+		_ = response.Body.Close()
+		if got := string(body[:n]); got != step.want {
+			t.Fatalf("step %d: %s shows %q, want %q", i, step.path, got, step.want)
+		}
+	}
+}
+
+// filter/session releases the store it has captured, also after the handler has destroyed or regenerated the session.
+func TestUnderTheSessionFilterGoneStaysGone(t *testing.T) {
+	m := miniredis.RunT(t)
+	site := web.NewControllerRegister()
+	site.InsertFilterChain("*", filter.Session("redis", session.CfgCookieName("id"), session.CfgSetCookie(true),
+		session.CfgGcLifeTime(3600), session.CfgMaxLifeTime(3600), session.CfgProviderConfig(m.Addr())))
+	manager, err := session.NewManager("redis", &session.ManagerConfig{
+		CookieName: "id", EnableSetCookie: true, Gclifetime: 3600, ProviderConfig: m.Addr(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	site.Get("/logout", func(ctx *webcontext.Context) {
+		ctx.Output.Session("private", 1)
+		manager.SessionDestroy(ctx.ResponseWriter, ctx.Request)
+	})
+	site.Get("/login", func(ctx *webcontext.Context) {
+		ctx.Output.Session("private", 1)
+		if _, err := manager.SessionRegenerateID(ctx.ResponseWriter, ctx.Request); err != nil {
+			t.Error(err)
+		}
+	})
+	site.Get("/", func(ctx *webcontext.Context) { ctx.Output.Session("private", 1) })
+
+	site.Init()
+
+	for _, path := range []string{"/logout", "/login"} {
+		for _, first := range []string{"", "/"} { // in the request that made the session, and in a later one
+			m.FlushAll()
+			jar, _ := cookiejar.New(nil)
+			server := httptest.NewServer(site)
+			browser := &http.Client{Jar: jar}
+			for _, path := range []string{first, path} {
+				if path == "" {
+					continue
+				}
+				response, err := browser.Get(server.URL + path)
+				if err != nil {
+					t.Fatal(err)
+				}
+				_ = response.Body.Close()
+			}
+			server.Close()
+			if keys := m.Keys(); path == "/logout" && len(keys) != 0 || path == "/login" && len(keys) != 1 {
+				t.Errorf("%s after %q leaves %d sessions", path, first, len(keys))
+			}
+		}
+	}
+}

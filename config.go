@@ -1,0 +1,548 @@
+// The configuration: a comma-separated string, JSON or a URL becomes one validated config value.
+
+package redis
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"net"
+	"net/url"
+	"os"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/beego-session/redis/internal/client"
+)
+
+// MaxPoolSize is the number of connections to each server, unless the configuration names another. It is read by
+// SessionInit.
+var MaxPoolSize = 100
+
+// Defaults of what the configuration leaves out. The timeouts are go-redis v7's own. It would not retry at all, which
+// turns every restart of a server into failed requests, so retries have the default of its later versions.
+const (
+	defaultPort          = "6379"
+	defaultSentinelPort  = "26379"
+	defaultMasterName    = "mymaster"
+	defaultMaxRetries    = 3
+	defaultMinBackoff    = 8 * time.Millisecond
+	defaultMaxBackoff    = 512 * time.Millisecond
+	defaultDialTimeout   = 5 * time.Second
+	defaultReadTimeout   = 3 * time.Second
+	defaultIdleTimeout   = 5 * time.Minute
+	defaultIdleCheck     = time.Minute
+	defaultTouchInterval = -1 // a hundredth of the life time, which is not known here
+)
+
+// config is a validated configuration.
+type config struct {
+	client client.Options
+
+	maxRetries             int
+	minBackoff, maxBackoff time.Duration // between retries
+
+	keyPrefix     string
+	skipEmpty     bool
+	touchInterval time.Duration // defaultTouchInterval, or how much life time may pass before a read session is refreshed
+
+	written settings // as the user wrote it, for Provider's exported fields
+}
+
+// limit is how long one operation may take, with all its retries.
+func (c *config) limit() time.Duration {
+	return c.client.DialTimeout + c.client.ReadTimeout + c.client.WriteTimeout
+}
+
+// settings holds what a configuration says before it is validated: the zero value of a field says nothing.
+type settings struct {
+	SavePath, Username, Password                                            string
+	PasswordFile, PasswordEnv                                               string
+	Mode, MasterName                                                        string
+	SentinelUsername, SentinelPassword                                      string
+	SentinelPasswordFile, SentinelPasswordEnv                               string
+	KeyPrefix                                                               string
+	PoolSize, MinIdleConns, DBNum                                           int
+	MaxRetries                                                              int // -1: none
+	TouchInterval                                                           *time.Duration
+	SkipEmpty                                                               bool
+	IdleTimeout, IdleCheckFrequency, MaxConnAge                             time.Duration
+	DialTimeout, ReadTimeout, WriteTimeout, PoolTimeout, MinRetry, MaxRetry time.Duration
+	TLS                                                                     *client.TLS
+}
+
+// setting reads one key's value into settings.
+type setting struct {
+	quoted bool // in a URL the value is a string also where it looks like a number
+	set    func(*settings, json.RawMessage) error
+}
+
+// known are the keys of the JSON configuration and, but for tls, of a URL's query.
+var known = map[string]setting{
+	"save_path":              text(func(s *settings) *string { return &s.SavePath }),
+	"username":               text(func(s *settings) *string { return &s.Username }),
+	"password":               text(func(s *settings) *string { return &s.Password }),
+	"password_file":          text(func(s *settings) *string { return &s.PasswordFile }),
+	"password_env":           text(func(s *settings) *string { return &s.PasswordEnv }),
+	"mode":                   text(func(s *settings) *string { return &s.Mode }),
+	"master_name":            text(func(s *settings) *string { return &s.MasterName }),
+	"sentinel_username":      text(func(s *settings) *string { return &s.SentinelUsername }),
+	"sentinel_password":      text(func(s *settings) *string { return &s.SentinelPassword }),
+	"sentinel_password_file": text(func(s *settings) *string { return &s.SentinelPasswordFile }),
+	"sentinel_password_env":  text(func(s *settings) *string { return &s.SentinelPasswordEnv }),
+	"key_prefix":             text(func(s *settings) *string { return &s.KeyPrefix }),
+	"poolsize":               number(0, func(s *settings, n int) { s.PoolSize = n }),
+	"min_idle_conns":         number(0, func(s *settings, n int) { s.MinIdleConns = n }),
+	"db_num":                 number(0, func(s *settings, n int) { s.DBNum = n }),
+	"max_retries":            number(-1, func(s *settings, n int) { s.MaxRetries = n }),
+	"idle_timeout":           duration(func(s *settings, d time.Duration) { s.IdleTimeout = d }),
+	"idle_check_frequency":   duration(func(s *settings, d time.Duration) { s.IdleCheckFrequency = d }),
+	"max_conn_age":           duration(func(s *settings, d time.Duration) { s.MaxConnAge = d }),
+	"dial_timeout":           duration(func(s *settings, d time.Duration) { s.DialTimeout = d }),
+	"read_timeout":           duration(func(s *settings, d time.Duration) { s.ReadTimeout = d }),
+	"write_timeout":          duration(func(s *settings, d time.Duration) { s.WriteTimeout = d }),
+	"pool_timeout":           duration(func(s *settings, d time.Duration) { s.PoolTimeout = d }),
+	"min_retry_backoff":      duration(func(s *settings, d time.Duration) { s.MinRetry = d }),
+	"max_retry_backoff":      duration(func(s *settings, d time.Duration) { s.MaxRetry = d }),
+	"touch_interval":         duration(func(s *settings, d time.Duration) { s.TouchInterval = &d }),
+	"skip_empty": {set: func(s *settings, raw json.RawMessage) error {
+		if json.Unmarshal(raw, &s.SkipEmpty) != nil {
+			return errors.New("must be true or false")
+		}
+		return nil
+	}},
+	"tls": {set: func(s *settings, raw json.RawMessage) error {
+		if on := false; json.Unmarshal(raw, &on) == nil {
+			if s.TLS = nil; on {
+				s.TLS = &client.TLS{}
+			}
+			return nil
+		}
+		dec := json.NewDecoder(strings.NewReader(string(raw)))
+		dec.DisallowUnknownFields() // a misspelt key would weaken what the user meant to secure
+		if err := dec.Decode(&s.TLS); err != nil {
+			return fmt.Errorf(`must be true, or an object like {"ca_file": "/etc/redis/ca.pem"}: %w`, err)
+		}
+		return nil
+	}},
+}
+
+func text(field func(*settings) *string) setting {
+	return setting{quoted: true, set: func(s *settings, raw json.RawMessage) error {
+		if json.Unmarshal(raw, field(s)) != nil {
+			return errors.New("must be a string")
+		}
+		return nil
+	}}
+}
+
+func number(least int, set func(*settings, int)) setting {
+	return setting{set: func(s *settings, raw json.RawMessage) error {
+		var n int
+		if json.Unmarshal(raw, &n) != nil || n < least || n > math.MaxInt32 {
+			return fmt.Errorf("must be a whole number, %d or more", least)
+		}
+		set(s, n)
+		return nil
+	}}
+}
+
+// duration reads a Go duration ("1m30s") or a number of seconds; "" says nothing, as beego's own examples write it.
+func duration(set func(*settings, time.Duration)) setting {
+	const maxDuration = 365 * 24 * time.Hour
+	errDuration := errors.New(`must be a duration like "30s", or a number of seconds, from 0 to a year`)
+	return setting{quoted: true, set: func(s *settings, raw json.RawMessage) error {
+		var value any
+		if json.Unmarshal(raw, &value) != nil {
+			return errDuration
+		}
+		seconds, isNumber := value.(float64)
+		if str, ok := value.(string); ok {
+			if str == "" {
+				return nil
+			}
+			if d, err := time.ParseDuration(str); err == nil {
+				seconds, isNumber = d.Seconds(), true
+			} else if seconds, err = strconv.ParseFloat(str, 64); err == nil {
+				isNumber = true
+			}
+		}
+		if !isNumber || !(seconds >= 0 && seconds <= maxDuration.Seconds()) {
+			return errDuration
+		}
+		set(s, time.Duration(seconds*float64(time.Second)))
+		return nil
+	}}
+}
+
+// parseConfig reads a configuration in any of its forms, for the provider that is registered under a name that stands
+// for mode. The warnings name what was ignored; they and the error hold nothing secret.
+func parseConfig(mode client.Mode, text string) (cfg config, warnings []string, err error) {
+	text = strings.TrimSpace(text)
+	var s settings
+	switch {
+	case strings.HasPrefix(text, "{"):
+		warnings, err = s.readJSON(text)
+	case isURL(text):
+		s.SavePath = text
+	default:
+		warnings = s.readComma(mode, text)
+	}
+	if err == nil && isURL(s.SavePath) {
+		var more []string
+		more, err = s.readURL()
+		warnings = append(warnings, more...)
+	}
+	if err != nil {
+		return config{}, nil, fmt.Errorf("session/redis: configuration: %w", err)
+	}
+	cfg, err = s.validate(mode)
+	if err != nil {
+		return config{}, nil, fmt.Errorf("session/redis: configuration: %w", err)
+	}
+	return cfg, warnings, nil
+}
+
+// readComma reads beego's comma-separated form. Like beego it takes the default for what does not parse, but says so.
+func (s *settings) readComma(mode client.Mode, text string) (warnings []string) {
+	keys := []string{"save_path", "poolsize", "password", "db_num", "idle_timeout", "idle_check_frequency", "max_retries"}
+	if mode == client.Sentinel {
+		keys = slices.Insert(keys, 4, "master_name")
+	}
+	for i, part := range strings.Split(text, ",") {
+		if i >= len(keys) {
+			warnings = append(warnings, fmt.Sprintf("the configuration has more than %d parts: the rest is ignored", len(keys)))
+			break
+		}
+		if part == "" {
+			continue
+		}
+		raw := json.RawMessage(part)
+		if key := keys[i]; key == "save_path" || key == "password" || key == "master_name" {
+			raw = quote(part)
+		} else if _, err := strconv.Atoi(strings.TrimSpace(part)); err != nil {
+			warnings = append(warnings, fmt.Sprintf("part %d (%s) of the configuration is no whole number: the default is used", i+1, key))
+			continue
+		}
+		if err := known[keys[i]].set(s, raw); err != nil {
+			warnings = append(warnings, fmt.Sprintf("part %d (%s) of the configuration %v: the default is used", i+1, keys[i], err))
+		}
+	}
+	return warnings
+}
+
+func (s *settings) readJSON(text string) (warnings []string, err error) {
+	var values map[string]json.RawMessage
+	if err := json.Unmarshal([]byte(text), &values); err != nil {
+		var syntax *json.SyntaxError
+		if errors.As(err, &syntax) {
+			return nil, fmt.Errorf("not valid JSON at byte %d: %w", syntax.Offset, err)
+		}
+		return nil, fmt.Errorf("not valid JSON: %w", err)
+	}
+	for _, key := range slices.Sorted(maps.Keys(values)) {
+		name := strings.ToLower(key) // beego's own provider did not mind the case
+		setting, ok := known[name]
+		if !ok {
+			warnings = append(warnings, unknownKey(key))
+			continue
+		}
+		if string(values[key]) == "null" {
+			continue
+		}
+		if err := setting.set(s, values[key]); err != nil {
+			return nil, fmt.Errorf("%s %w", name, err)
+		}
+	}
+	return warnings, nil
+}
+
+func isURL(text string) bool {
+	scheme, _, ok := strings.Cut(text, "://")
+	return ok && (scheme == "redis" || scheme == "rediss" || scheme == "unix")
+}
+
+// readURL replaces a URL in SavePath by what it says. An error must quote nothing of it, not even net/url's own error,
+// because any part of a URL that does not parse may be a piece of the password.
+func (s *settings) readURL() (warnings []string, err error) {
+	u, err := url.Parse(s.SavePath)
+	if err != nil {
+		return nil, errors.New("save_path is not a valid URL: write redis://user:password@host:port/db (or rediss:// for TLS, " +
+			"unix:///path for a socket), with special characters in user and password percent-encoded")
+	}
+	query, err := url.ParseQuery(u.RawQuery)
+	if err != nil {
+		return nil, errors.New("the query of the URL in save_path does not parse: write key=value&key=value, percent-encoded")
+	}
+
+	fromURL := settings{Username: u.User.Username()}
+	fromURL.Password, _ = u.User.Password()
+	switch u.Scheme {
+	case "unix":
+		if fromURL.SavePath = u.Path; u.Path == "" || u.Host != "" {
+			return nil, errors.New("a unix:// URL needs the absolute path of a socket: unix:///run/redis.sock")
+		}
+	default:
+		fromURL.SavePath = u.Host
+		if db := strings.Trim(u.Path, "/"); db != "" {
+			if known["db_num"].set(&fromURL, json.RawMessage(db)) != nil {
+				return nil, errors.New("the path of the URL in save_path must be the number of a database, like /0")
+			}
+		}
+		if u.Scheme == "rediss" && s.TLS == nil {
+			s.TLS = &client.TLS{}
+		} else if u.Scheme == "redis" && s.TLS != nil {
+			return nil, errors.New("save_path says redis://, which is plain text, but tls is configured too: write rediss://")
+		}
+	}
+
+	// What the URL says may not contradict a key beside it.
+	if fromURL.Username != "" {
+		if s.Username != "" && s.Username != fromURL.Username {
+			return nil, errors.New("username and the URL in save_path contradict each other: give it once")
+		}
+		s.Username = fromURL.Username
+	}
+	if fromURL.Password != "" {
+		if s.Password != "" && s.Password != fromURL.Password {
+			return nil, errors.New("password and the URL in save_path contradict each other: give it once")
+		}
+		s.Password = fromURL.Password
+	}
+	if fromURL.DBNum != 0 {
+		if s.DBNum != 0 && s.DBNum != fromURL.DBNum {
+			return nil, errors.New("db_num and the URL in save_path contradict each other: give it once")
+		}
+		s.DBNum = fromURL.DBNum
+	}
+
+	for _, key := range slices.Sorted(maps.Keys(query)) {
+		name := strings.ToLower(key)
+		if name == "db" {
+			name = "db_num"
+		}
+		setting, ok := known[name]
+		if !ok || name == "save_path" || name == "tls" {
+			warnings = append(warnings, unknownKey(key))
+			continue
+		}
+		raw := json.RawMessage(query.Get(key))
+		if setting.quoted {
+			raw = quote(query.Get(key))
+		}
+		if err := setting.set(s, raw); err != nil {
+			return nil, fmt.Errorf("%s in the URL of save_path %w", name, err)
+		}
+	}
+	s.SavePath = fromURL.SavePath
+	return warnings, nil
+}
+
+func quote(s string) json.RawMessage {
+	raw, _ := json.Marshal(s) // a string always marshals
+	return raw
+}
+
+// validate checks the settings against each other and fills in the defaults.
+func (s *settings) validate(mode client.Mode) (config, error) {
+	mode, err := s.mode(mode)
+	if err != nil {
+		return config{}, err
+	}
+	cfg := config{
+		client: client.Options{
+			Mode:               mode,
+			Network:            "tcp",
+			Username:           s.Username,
+			DB:                 s.DBNum,
+			SentinelUsername:   s.SentinelUsername,
+			PoolSize:           cmp.Or(s.PoolSize, MaxPoolSize),
+			MinIdleConns:       s.MinIdleConns,
+			MaxConnAge:         s.MaxConnAge,
+			IdleTimeout:        cmp.Or(s.IdleTimeout, defaultIdleTimeout),
+			IdleCheckFrequency: cmp.Or(s.IdleCheckFrequency, defaultIdleCheck),
+			DialTimeout:        cmp.Or(s.DialTimeout, defaultDialTimeout),
+			ReadTimeout:        cmp.Or(s.ReadTimeout, defaultReadTimeout),
+		},
+		maxRetries:    max(cmp.Or(s.MaxRetries, defaultMaxRetries), 0),
+		minBackoff:    cmp.Or(s.MinRetry, defaultMinBackoff),
+		maxBackoff:    cmp.Or(s.MaxRetry, defaultMaxBackoff),
+		keyPrefix:     s.KeyPrefix,
+		skipEmpty:     s.SkipEmpty,
+		touchInterval: defaultTouchInterval,
+	}
+	cfg.client.WriteTimeout = cmp.Or(s.WriteTimeout, cfg.client.ReadTimeout)
+	cfg.client.PoolTimeout = cmp.Or(s.PoolTimeout, cfg.client.ReadTimeout+time.Second)
+	if s.TouchInterval != nil {
+		cfg.touchInterval = *s.TouchInterval
+	}
+	if cfg.minBackoff > cfg.maxBackoff {
+		return config{}, errors.New("min_retry_backoff is longer than max_retry_backoff")
+	}
+	if s.MinIdleConns > cfg.client.PoolSize {
+		return config{}, fmt.Errorf("min_idle_conns %d is more than poolsize %d", s.MinIdleConns, cfg.client.PoolSize)
+	}
+	if cfg.client.Addrs, err = s.addrs(mode); err != nil {
+		return config{}, err
+	}
+	if strings.HasPrefix(cfg.client.Addrs[0], "/") {
+		cfg.client.Network = "unix"
+	}
+	if mode == client.Sentinel {
+		cfg.client.MasterName = cmp.Or(s.MasterName, defaultMasterName)
+	}
+	if cfg.client.Password, err = secret("password", s.Password, s.PasswordFile, s.PasswordEnv); err != nil {
+		return config{}, err
+	}
+	sentinel, err := secret("sentinel_password", s.SentinelPassword, s.SentinelPasswordFile, s.SentinelPasswordEnv)
+	if err != nil {
+		return config{}, err
+	}
+	if sentinel != nil {
+		if cfg.client.SentinelPassword, err = sentinel(); err != nil {
+			return config{}, err
+		}
+	}
+	if s.TLS != nil {
+		if cfg.client.TLS, err = s.TLS.Config(); err != nil {
+			return config{}, err
+		}
+	}
+	cfg.written = *s
+	return cfg, nil
+}
+
+// connects tells whether the settings say anything about how to reach Redis.
+func (s settings) connects() bool {
+	s.KeyPrefix, s.SkipEmpty, s.TouchInterval, s.MaxRetries = "", false, nil, 0
+	return s != settings{}
+}
+
+// hashTag is the part of a key that alone decides its slot in a cluster.
+var hashTag = regexp.MustCompile(`^[^{]*\{[^}]+\}`)
+
+// mode finds the topology that the name of the provider and the key mode ask for, and checks that the others agree.
+func (s *settings) mode(mode client.Mode) (client.Mode, error) {
+	if s.Mode != "" {
+		asked, ok := map[string]client.Mode{
+			"standalone": client.Standalone, "sentinel": client.Sentinel, "cluster": client.Cluster,
+		}[s.Mode]
+		switch {
+		case !ok:
+			return 0, errors.New(`mode must be "standalone", "sentinel" or "cluster"`)
+		case mode != client.Standalone && mode != asked:
+			return 0, fmt.Errorf("mode %q contradicts the name of the provider: use the provider redis, or leave mode out", s.Mode)
+		}
+		mode = asked
+	}
+	for _, wrong := range []struct {
+		is     bool
+		advice string
+	}{
+		{mode != client.Sentinel && s.MasterName != "", `master_name needs "mode": "sentinel" or the provider redis_sentinel`},
+		{mode != client.Sentinel && (s.SentinelUsername != "" || s.SentinelPassword+s.SentinelPasswordFile+s.SentinelPasswordEnv != ""),
+			`sentinel_username and sentinel_password need "mode": "sentinel" or the provider redis_sentinel`},
+		{mode == client.Standalone && strings.Contains(s.SavePath, ";"),
+			`save_path names several servers, which needs "mode": "cluster" or "sentinel"`},
+		{mode == client.Cluster && strings.Contains(s.KeyPrefix, "{") && !hashTag.MatchString(s.KeyPrefix),
+			`key_prefix has a brace but no hash tag, like "{app}:"`},
+		{mode == client.Cluster && s.DBNum != 0, "db_num must be 0 with a cluster, which has one database only"},
+		{mode != client.Standalone && strings.HasPrefix(s.SavePath, "/"), "a unix socket is for a standalone server"},
+		{s.TLS != nil && strings.HasPrefix(s.SavePath, "/"), "tls needs a TCP address, but save_path is a unix socket"},
+	} {
+		if wrong.is {
+			return 0, errors.New(wrong.advice)
+		}
+	}
+	return mode, nil
+}
+
+// addrs splits save_path, and completes what has no port.
+func (s *settings) addrs(mode client.Mode) ([]string, error) {
+	if strings.HasPrefix(s.SavePath, "/") {
+		return []string{s.SavePath}, nil
+	}
+	port := defaultPort
+	if mode == client.Sentinel {
+		port = defaultSentinelPort
+	}
+	var addrs []string
+	for _, addr := range strings.Split(s.SavePath, ";") {
+		if addr = strings.TrimSpace(addr); addr == "" {
+			continue
+		}
+		host, p, err := net.SplitHostPort(addr)
+		if err != nil { // no port, or an IPv6 address without brackets
+			host, p = strings.Trim(addr, "[]"), port
+		}
+		if n, err := strconv.Atoi(cmp.Or(p, port)); err != nil || n < 1 || n > math.MaxUint16 {
+			return nil, errors.New("an address in save_path has no valid port: write host:port")
+		}
+		addrs = append(addrs, net.JoinHostPort(cmp.Or(host, "localhost"), cmp.Or(p, port)))
+	}
+	if len(addrs) == 0 {
+		addrs = []string{net.JoinHostPort("localhost", port)}
+	}
+	return addrs, nil
+}
+
+// secret finds the one place that a password comes from; nil is no password.
+func secret(key, plain, file, env string) (client.Secret, error) {
+	switch {
+	case plain != "" && file != "", plain != "" && env != "", file != "" && env != "":
+		return nil, fmt.Errorf("give only one of %s, %[1]s_file and %[1]s_env", key)
+	case file != "":
+		fromFile := client.PasswordFile(file)
+		if _, err := fromFile(); err != nil {
+			return nil, fmt.Errorf("%s_file: %w", key, err)
+		}
+		return fromFile, nil
+	case env != "":
+		if plain = os.Getenv(env); plain == "" {
+			return nil, fmt.Errorf("%s_env names the environment variable %s, which is empty or not set", key, env)
+		}
+	case plain == "":
+		return nil, nil
+	}
+	return func() (string, error) { return plain, nil }, nil
+}
+
+// unknownKey warns of a key that nothing reads, and names the known one that it is most like.
+func unknownKey(key string) string {
+	nearest, least := "", len(key)/2+1
+	for _, name := range slices.Sorted(maps.Keys(known)) {
+		if d := editDistance(strings.ToLower(key), name); d < least {
+			nearest, least = name, d
+		}
+	}
+	if nearest == "" {
+		return fmt.Sprintf("the configuration has an unknown key %.40q, which is ignored", key)
+	}
+	return fmt.Sprintf("the configuration has an unknown key %.40q, which is ignored: did you mean %q?", key, nearest)
+}
+
+// editDistance is Levenshtein's: how many characters to insert, remove or replace.
+func editDistance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := diagonal
+			if a[i] != b[j] {
+				cost = 1 + min(diagonal, row[j], row[j+1])
+			}
+			diagonal, row[j+1] = row[j+1], cost
+		}
+	}
+	return row[len(b)]
+}

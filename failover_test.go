@@ -1,0 +1,232 @@
+// What a site's users notice while servers fail over and slots migrate: whole requests, all the time.
+
+package redis_test
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	redis "github.com/beego-session/redis"
+	"github.com/beego-session/redis/internal/redistest"
+	"github.com/beego/beego/v2/server/web/session"
+)
+
+func TestRequestsGoOnWhile(t *testing.T) {
+	for _, event := range []struct {
+		name  string
+		start func(t *testing.T) (config string, happens func())
+	}{
+		{"the Sentinels swap master and replica", func(t *testing.T) (string, func()) {
+			s := redistest.StartSentinel(t, redistest.SentinelOptions{})
+			return sentinelConfig(s), func() {
+				replicated(t, s.Master())
+				s.Failover()
+			}
+		}},
+		{"a Sentinel's master is killed", func(t *testing.T) (string, func()) {
+			s := redistest.StartSentinel(t, redistest.SentinelOptions{})
+			return sentinelConfig(s), func() {
+				replicated(t, s.Master())
+				s.Master().Kill()
+				s.AwaitMaster(s.Replica())
+			}
+		}},
+		{"a cluster's master is killed", func(t *testing.T) (string, func()) {
+			c := redistest.StartCluster(t, redistest.ClusterOptions{})
+			return clusterConfig(c, ""), func() {
+				master := c.Masters()[0]
+				replicated(t, master)
+				master.Kill()
+				c.AwaitHealthy()
+			}
+		}},
+		{"a cluster's slot migrates", func(t *testing.T) (string, func()) {
+			c := redistest.StartCluster(t, redistest.ClusterOptions{NoReplicas: true})
+			slot := c.Slot("{shop}")
+			from := c.MasterOf(slot)
+			to := c.Masters()[0]
+			if to == from {
+				to = c.Masters()[1]
+			}
+			return clusterConfig(c, "{shop}:"), func() {
+				m := c.MigrateSlot(slot, from, to)
+				for range 20 {
+					m.MoveKeys(2)
+				}
+				m.Finish()
+			}
+		}},
+	} {
+		t.Run(event.name, func(t *testing.T) {
+			config, happens := event.start(t)
+			l := &load{T: t, p: open(t, config, life), regenerates: strings.Contains(event.name, "migrates")}
+			l.run(happens)
+		})
+	}
+}
+
+// replicated waits until the replica has what the master has acknowledged: a master streams to a new replica only after
+// that has reported, once a second.
+func replicated(t *testing.T, master *redistest.Server) {
+	t.Helper()
+	if n, err := master.Client().Wait(1, time.Minute).Result(); n != 1 || err != nil {
+		t.Fatalf("%d replicas: %v", n, err)
+	}
+}
+
+func sentinelConfig(s *redistest.Sentinel) string {
+	return fmt.Sprintf(`{"mode":"sentinel","save_path":%q}`, strings.Join(s.Addrs(), ";"))
+}
+
+func clusterConfig(c *redistest.Cluster, prefix string) string {
+	return fmt.Sprintf(`{"mode":"cluster","save_path":%q,"key_prefix":%q}`, strings.Join(c.Addrs(), ";"), prefix)
+}
+
+// load is users who make one request after the other, each in a session of their own.
+type load struct {
+	*testing.T
+	p   *redis.Provider
+	log failures
+
+	// Redis replicates asynchronously: what was acknowledged just before a failover can be lost. Of an update that is an
+	// older state of the session, of a regenerate it would be the session.
+	regenerates bool
+
+	succeeded, failed atomic.Int64
+	first, last       atomic.Int64 // failure, in ns since start
+	stale             atomic.Int64
+	over              atomic.Bool
+}
+
+const users = 24
+
+func (l *load) run(happens func()) {
+	old := session.SLogger
+	session.SLogger = session.NewSessionLog(&l.log)
+	defer func() { session.SLogger = old }()
+
+	start := time.Now()
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	for u := range users {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			v := &visitor{load: l, number: u, id: newID()}
+			for {
+				over := l.over.Load()
+				if v.request() {
+					l.succeeded.Add(1)
+				} else {
+					if l.failed.Add(1); over {
+						l.Errorf("a request of user %d fails that began after it was over", u)
+					}
+					now := int64(time.Since(start))
+					l.first.CompareAndSwap(0, now)
+					l.last.Store(now)
+				}
+				select {
+				case <-stop:
+					v.bye()
+					return
+				default:
+				}
+			}
+		}()
+	}
+	requests := func(n int64) func() bool {
+		n += l.succeeded.Load()
+		return func() bool { return l.succeeded.Load() > n }
+	}
+	await(l, "requests before", requests(50*users))
+	happens()
+	await(l, "requests after", requests(50*users))
+	l.over.Store(true)
+	await(l, "requests long after", requests(50*users))
+	close(stop)
+	wg.Wait()
+	l.Logf("%d requests, of which %d failed within %v; %d updates that were acknowledged before a failover are not there",
+		l.succeeded.Load()+l.failed.Load(), l.failed.Load(), time.Duration(l.last.Load()-l.first.Load()).Round(time.Millisecond), l.stale.Load())
+}
+
+// visitor is one user, who knows what the session must hold.
+type visitor struct {
+	*load
+	number int
+	id     string
+	saved  int // n of the last release that logged nothing
+	sent   int // n of the last release
+}
+
+// request is what beego does for a request; every tenth may regenerate the session.
+func (u *visitor) request() bool {
+	exists, err := u.p.SessionExist(ctx, u.id)
+	if err != nil {
+		return false
+	}
+	if !exists && u.saved > 0 {
+		u.Errorf("user %d has lost the session", u.number)
+		u.id, u.saved = newID(), 0
+	}
+	store, err := u.p.SessionRead(ctx, u.id)
+	if err != nil {
+		return false
+	}
+	if owner := store.Get(ctx, "owner"); owner != nil && owner != u.number {
+		u.Errorf("user %d sees the session of user %v", u.number, owner)
+	}
+	n, _ := store.Get(ctx, "n").(int)
+	if n < u.saved {
+		u.stale.Add(1)
+	}
+	if n > u.sent {
+		u.Errorf("user %d finds %d, but has written %d at most", u.number, n, u.sent)
+	}
+	u.sent = max(u.sent, n) + 1
+	_ = store.Set(ctx, "n", u.sent)
+	_ = store.Set(ctx, "owner", u.number)
+	before := u.log.count()
+	store.SessionRelease(ctx, nil)
+	if u.log.count() != before {
+		return false
+	}
+	u.saved = u.sent
+	if u.regenerates && u.sent%10 == 0 {
+		next := newID()
+		if _, err := u.p.SessionRegenerate(ctx, u.id, next); err != nil {
+			// Whether it happened is not known: the next request logs in again.
+			u.id, u.saved = newID(), 0
+			return false
+		}
+		u.id = next
+	}
+	return true
+}
+
+func (u *visitor) bye() {
+	if err := u.p.SessionDestroy(ctx, u.id); err != nil {
+		u.Error(err)
+	}
+}
+
+func TestRegeneratesInAClusterKeepTheirData(t *testing.T) {
+	c := redistest.StartCluster(t, redistest.ClusterOptions{NoReplicas: true})
+	p := open(t, clusterConfig(c, ""), life)
+	site := &site{T: t, raw: c.Masters()[0].Client(), Provider: p}
+	for i := range 200 {
+		id, next := site.create("n", i), newID()
+		if _, err := p.SessionRegenerate(ctx, id, next); err != nil {
+			t.Fatal(err)
+		}
+		if ok, err := p.SessionExist(ctx, id); ok || err != nil {
+			t.Errorf("regenerate %d: the old id lives: %v", i, err)
+		}
+		if got := site.read(p, next).Get(ctx, "n"); got != i {
+			t.Errorf("regenerate %d: n = %v", i, got)
+		}
+	}
+}

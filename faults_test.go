@@ -1,0 +1,305 @@
+// What happens when the server, the connection or the permission to run scripts is lost.
+
+package redis_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	redis "github.com/beego-session/redis"
+	"github.com/beego-session/redis/internal/redistest"
+	goredis "github.com/go-redis/redis/v7"
+)
+
+func TestARestartedServerCostsNoRequest(t *testing.T) {
+	for _, idle := range []time.Duration{0, 1100 * time.Millisecond} {
+		t.Run(fmt.Sprint("idle for ", idle), func(t *testing.T) {
+			s := redistest.Start(t)
+			p := open(t, fmt.Sprintf(`{"save_path":%q,"min_idle_conns":40,"poolsize":40}`, s.Addr()), life)
+			await(t, "40 connections", func() bool {
+				clients, err := s.Client().ClientList().Result()
+				return err == nil && strings.Count(clients, "user=default") == 40
+			})
+			time.Sleep(idle) // the connections must lie idle for as long as that: nothing can be awaited
+			s.Kill()
+			s.Restart()
+			for i := range 100 {
+				if _, err := p.SessionExist(ctx, newID()); err != nil {
+					t.Fatalf("call %d: %v", i, err)
+				}
+			}
+		})
+	}
+}
+
+// await polls for what a server does by itself.
+func await(t testing.TB, what string, done func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); !done(); time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited too long for %s", what)
+		}
+	}
+}
+
+func TestAServerThatIsDownIsAnErrorAndNotAMissingSession(t *testing.T) {
+	s := redistest.Start(t, "--requirepass", "secret-password")
+	p := open(t, fmt.Sprintf("%s,10,secret-password", s.Addr()), life)
+	id := newID()
+	store, err := p.SessionRead(ctx, id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Kill()
+	log := captureLog(t)
+
+	ok, existErr := p.SessionExist(ctx, id)
+	read, readErr := p.SessionRead(ctx, id)
+	regenerated, regenerateErr := p.SessionRegenerate(ctx, id, newID())
+	if ok || read != nil || regenerated != nil {
+		t.Errorf("SessionExist %v, SessionRead %v, SessionRegenerate %v", ok, read, regenerated)
+	}
+	initErr := new(redis.Provider).SessionInit(ctx, life, fmt.Sprintf("redis://:secret-password@%s", s.Addr()))
+	for operation, err := range map[string]error{
+		"look up": existErr, "read": readErr, "regenerate": regenerateErr, "destroy": p.SessionDestroy(ctx, newID()), "connect": initErr,
+	} {
+		if err == nil {
+			t.Errorf("%s: no error", operation)
+			continue
+		}
+		var netErr net.Error
+		if !errors.As(err, &netErr) {
+			t.Errorf("%s: the cause is not wrapped: %v", operation, err)
+		}
+		for _, want := range []string{"session/redis: " + operation, s.Addr(), "connection refused"} {
+			if !strings.Contains(err.Error(), want) {
+				t.Errorf("%s: the error does not say %q: %v", operation, want, err)
+			}
+		}
+		for _, secret := range []string{"secret-password", id} {
+			if strings.Contains(err.Error(), secret) {
+				t.Errorf("%s: the error holds a secret: %v", operation, err)
+			}
+		}
+	}
+	if n := p.SessionAll(ctx); n != 0 || !strings.Contains(log.String(), "session/redis: count") {
+		t.Errorf("SessionAll = %d, log %q", n, log)
+	}
+	set(t, store, "a", 1)
+	store.SessionRelease(ctx, nil)
+	if !strings.Contains(log.String(), "changes of this request are lost") || strings.Contains(log.String(), id) {
+		t.Errorf("log: %s", log)
+	}
+
+	// What could not be saved is saved by a later release.
+	s.Restart()
+	store.SessionRelease(ctx, nil)
+	if read, err := p.SessionRead(ctx, id); err != nil || read.Get(ctx, "a") != 1 {
+		t.Errorf("after the restart: %v", err)
+	}
+}
+
+func TestWhatCannotBeConnectedToSaysWhy(t *testing.T) {
+	s := redistest.Start(t, "--requirepass", "right-pw")
+	certs := redistest.NewCerts(t)
+	secure := redistest.StartTLS(t, certs)
+	mutual := redistest.StartTLS(t, certs, "--tls-auth-clients", "yes")
+	for _, row := range []struct{ name, config, want string }{
+		{"wrong password", s.Addr() + ",10,wrong-pw", "WRONGPASS"},
+		{"no password", s.Addr(), "NOAUTH"},
+		{"wrong user", fmt.Sprintf("redis://ann:wrong-pw@%s", s.Addr()), "WRONGPASS"},
+		{"user without a password", fmt.Sprintf(`{"save_path":%q,"username":"ann"}`, s.Addr()), "WRONGPASS"},
+		{"wrong database", fmt.Sprintf("redis://:right-pw@%s/99", s.Addr()), "DB index is out of range"},
+		{"wrong CA", fmt.Sprintf(`{"save_path":%q,"tls":{"ca_file":%q}}`, secure.Addr(), certs.OtherCAFile), "unknown authority"},
+		{"the system's CAs", "rediss://" + secure.Addr(), "unknown authority"},
+		{"wrong server name", fmt.Sprintf(`{"save_path":%q,"tls":{"ca_file":%q,"server_name":"elsewhere"}}`, secure.Addr(), certs.CAFile), "not elsewhere"},
+		{"no client certificate", fmt.Sprintf(`{"save_path":%q,"tls":{"ca_file":%q}}`, mutual.Addr(), certs.CAFile), "certificate"},
+		{"plain text to a TLS server", secure.Addr(), "configure tls"},
+		{"TLS to a plain text server", fmt.Sprintf(`{"save_path":%q,"tls":true,"dial_timeout":"1s"}`, s.Addr()), "does the server speak TLS"},
+		{"no such CA file", `{"tls":{"ca_file":"/does/not/exist.pem"}}`, "/does/not/exist.pem"},
+		{"unreachable Sentinels", `{"mode":"sentinel","save_path":"127.0.0.1:1;127.0.0.1:2"}`, "127.0.0.1:2: connect: connection refused"},
+		{"no Sentinel", fmt.Sprintf(`{"mode":"sentinel","save_path":%q,"sentinel_password":"right-pw"}`, s.Addr()), "not a Sentinel"},
+		{"no cluster", fmt.Sprintf(`{"mode":"cluster","save_path":%q,"password":"right-pw"}`, s.Addr()), "cluster support disabled"},
+		{"unreachable cluster", `{"mode":"cluster","save_path":"127.0.0.1:1"}`, "connection refused"},
+	} {
+		err := new(redis.Provider).SessionInit(ctx, life, row.config)
+		if err == nil || !strings.HasPrefix(err.Error(), "session/redis: ") || !strings.Contains(err.Error(), row.want) || strings.Contains(err.Error(), "-pw") {
+			t.Errorf("%s: %v\nwant: %s", row.name, err, row.want)
+		} else {
+			t.Logf("%s: %v", row.name, err)
+		}
+	}
+}
+
+func TestACallIsBoundedInTime(t *testing.T) {
+	s := redistest.Start(t)
+	p := open(t, fmt.Sprintf(`{"save_path":%q,"dial_timeout":"200ms","read_timeout":"100ms","max_retries":100}`, s.Addr()), life)
+	s.Pause()
+	t.Cleanup(s.Resume)
+	start := time.Now()
+	_, err := p.SessionExist(ctx, newID())
+	if !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("SessionExist = %v", err)
+	}
+	deadline, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
+	defer cancel()
+	if _, err := p.SessionExist(deadline, newID()); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("SessionExist with a deadline = %v", err)
+	}
+	// A hundred retries alone would take half a minute.
+	if took := time.Since(start); took > 10*time.Second {
+		t.Errorf("took %v", took)
+	}
+}
+
+// loseReplies is a hook that executes commands and then pretends that the connection failed before the reply came.
+type loseReplies struct {
+	command string
+	left    atomic.Int32
+	sent    atomic.Int32
+}
+
+func (h *loseReplies) BeforeProcess(ctx context.Context, _ goredis.Cmder) (context.Context, error) {
+	return ctx, nil
+}
+
+func (h *loseReplies) AfterProcess(_ context.Context, cmd goredis.Cmder) error {
+	if cmd.Name() != h.command || cmd.Err() != nil {
+		return nil
+	}
+	if h.sent.Add(1); h.left.Add(-1) >= 0 {
+		return io.EOF
+	}
+	return nil
+}
+
+func (h *loseReplies) BeforeProcessPipeline(ctx context.Context, _ []goredis.Cmder) (context.Context, error) {
+	return ctx, nil
+}
+
+func (h *loseReplies) AfterProcessPipeline(context.Context, []goredis.Cmder) error { return nil }
+
+func TestALostReplyIsNoConflictAndLosesNothing(t *testing.T) {
+	s := redistest.Start(t)
+	for name, ownClient := range map[string]goredis.UniversalClient{
+		"standalone":     goredis.NewClient(&goredis.Options{Addr: s.Addr()}),
+		"across servers": manySlots{goredis.NewClient(&goredis.Options{Addr: s.Addr()})},
+	} {
+		t.Run(name, func(t *testing.T) {
+			defer func() { _ = ownClient.Close() }()
+			log := captureLog(t)
+			lose := &loseReplies{command: "evalsha"}
+			ownClient.AddHook(lose)
+			p := redis.NewProvider(ownClient)
+			if err := p.SessionInit(ctx, life, ""); err != nil {
+				t.Fatal(err)
+			}
+			site := &site{T: t, raw: s.Client(), Provider: p}
+
+			// The scripts are parsed.
+			id := site.create("warm", 1)
+			if _, err := p.SessionRegenerate(ctx, id, newID()); err != nil {
+				t.Fatal(err)
+			}
+
+			id = newID()
+			for i := range 3 { // a new session, then changed ones
+				store := site.read(p, id)
+				set(t, store, fmt.Sprint(i), i)
+				lose.sent.Store(0)
+				lose.left.Store(1)
+				store.SessionRelease(ctx, nil)
+				if n := lose.sent.Load(); n != 2 {
+					t.Errorf("save %d was sent %d times, want 2", i, n)
+				}
+			}
+			site.holds(id, "0", 0, "1", 1, "2", 2)
+
+			next := newID()
+			lose.left.Store(1)
+			if _, err := p.SessionRegenerate(ctx, id, next); err != nil {
+				t.Fatal(err)
+			}
+			site.gone(id)
+			site.holds(next, "0", 0, "1", 1, "2", 2)
+			if log.String() != "" {
+				t.Errorf("log: %s", log)
+			}
+		})
+	}
+}
+
+// manySlots makes a provider treat a server as a cluster, which it recognises by this method.
+type manySlots struct{ *goredis.Client }
+
+func (c manySlots) ForEachMaster(f func(*goredis.Client) error) error { return f(c.Client) }
+
+func TestAnApplicationBringsItsOwnClient(t *testing.T) {
+	s := redistest.Start(t)
+	own := goredis.NewClient(&goredis.Options{Addr: s.Addr()})
+	defer func() { _ = own.Close() }()
+	p := redis.NewProvider(own)
+	if err := p.SessionInit(ctx, life, `{"save_path":"localhost:1"}`); err == nil || !strings.Contains(err.Error(), "its own client") {
+		t.Errorf("a configuration that connects is accepted: %v", err)
+	}
+	if err := p.SessionInit(ctx, life, `{"key_prefix":"own:"}`); err != nil {
+		t.Fatal(err)
+	}
+	site := &site{T: t, raw: s.Client(), Provider: p}
+	id := newID()
+	store := site.read(p, id)
+	set(t, store, "a", 1)
+	store.SessionRelease(ctx, nil)
+	if n := own.Exists("own:" + id).Val(); n != 1 {
+		t.Error("the session is not there")
+	}
+	if err := own.Ping().Err(); err != nil {
+		t.Errorf("the client was closed: %v", err)
+	}
+}
+
+func TestRefusedScriptsAreLoggedOnce(t *testing.T) {
+	s := redistest.Start(t, "--user", "app on >secret ~* +@all -@scripting")
+	p := open(t, fmt.Sprintf(`{"save_path":%q,"username":"app","password":"secret"}`, s.Addr()), life)
+	log := captureLog(t)
+	site := &site{T: t, raw: s.Client(), Provider: p}
+	for range 5 {
+		site.holds(site.create("a", 1), "a", 1)
+	}
+	if n := strings.Count(log.String(), "refuses scripts"); n != 1 {
+		t.Errorf("logged %d times:\n%s", n, log)
+	}
+}
+
+func TestAProviderThatWasNotInitialisedSaysSo(t *testing.T) {
+	p := new(redis.Provider)
+	if _, err := p.SessionExist(ctx, newID()); err == nil || !strings.Contains(err.Error(), "SessionInit") {
+		t.Errorf("SessionExist: %v", err)
+	}
+	if store, err := p.SessionRead(ctx, newID()); store != nil || err == nil {
+		t.Errorf("SessionRead: %v, %v", store, err)
+	}
+	if store, err := p.SessionRegenerate(ctx, newID(), newID()); store != nil || err == nil {
+		t.Errorf("SessionRegenerate: %v, %v", store, err)
+	}
+	if err := p.SessionDestroy(ctx, newID()); err == nil {
+		t.Error("SessionDestroy: no error")
+	}
+}
+
+func TestTheFieldsHoldTheConfiguration(t *testing.T) {
+	s := redistest.Start(t, "--requirepass", "pw")
+	p := open(t, s.Addr()+",7,pw,2,30,60,5", life)
+	want := redis.Provider{SavePath: s.Addr(), Poolsize: 7, Password: "pw", DbNum: 2, IdleTimeoutStr: "30s", IdleCheckFrequencyStr: "1m0s", MaxRetries: 5}
+	if p.SavePath != want.SavePath || p.Poolsize != want.Poolsize || p.Password != want.Password || p.DbNum != want.DbNum ||
+		p.IdleTimeoutStr != want.IdleTimeoutStr || p.IdleCheckFrequencyStr != want.IdleCheckFrequencyStr || p.MaxRetries != want.MaxRetries {
+		t.Errorf("the fields are %q %d %q %d %q %q %d", p.SavePath, p.Poolsize, p.Password, p.DbNum, p.IdleTimeoutStr, p.IdleCheckFrequencyStr, p.MaxRetries)
+	}
+}

@@ -1,0 +1,321 @@
+// Random interleavings of requests, checked step by step against a plain model of what a release must do.
+
+package redis_test
+
+import (
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"testing"
+	"time"
+
+	redis "github.com/beego-session/redis"
+	"github.com/beego/beego/v2/server/web/session"
+	goredis "github.com/go-redis/redis/v7"
+)
+
+// seed is random, or that of the environment variable SEED so that a failure can be repeated.
+func seed(t testing.TB) *rand.Rand {
+	n := rand.Uint64()
+	if s := os.Getenv("SEED"); s != "" {
+		n, _ = strconv.ParseUint(s, 10, 64)
+	}
+	t.Logf("repeat with SEED=%d", n)
+	return rand.New(rand.NewPCG(n, 0))
+}
+
+// A value is a number, or a map of that number that is changed in place.
+type value struct {
+	inMap bool
+	n     int
+}
+
+func (v value) real() any {
+	if v.inMap {
+		return map[string]any{"n": v.n}
+	}
+	return v.n
+}
+
+func modelled(real any) value {
+	if m, ok := real.(map[string]any); ok {
+		return value{inMap: true, n: m["n"].(int)}
+	}
+	return value{n: real.(int)}
+}
+
+// A modelSession is what Redis is to hold.
+type modelSession struct {
+	values map[string]value
+	ttl    time.Duration
+}
+
+// A modelStore is a store, and what it is to know.
+type modelStore struct {
+	session.Store
+	id         string
+	base       *modelSession // nil: absent when it was read
+	mine       map[string]value
+	edited     map[string]bool
+	flushed    bool
+	gone       bool // a release has found no session any more
+	afterwards bool // its id was removed after it was read
+}
+
+func (s *modelStore) mineWins(key string) bool {
+	if s.edited[key] || s.flushed {
+		return true
+	}
+	mine, have := s.mine[key]
+	base, had := value{}, false
+	if s.base != nil {
+		base, had = s.base.values[key]
+	}
+	return have != had || mine != base
+}
+
+func (s *modelStore) changed() bool {
+	for key := range s.mine {
+		if s.mineWins(key) {
+			return true
+		}
+	}
+	return len(s.edited) > 0 || s.flushed
+}
+
+const (
+	full = life * time.Second
+
+	// either is the life time of an empty session that a second request was about to create. Where the first has
+	// written the same bytes, the second takes them for its own and renews their life time.
+	either time.Duration = -1
+)
+
+// release is the contract.
+func (s *modelStore) release(now *modelSession, create bool) *modelSession {
+	switch {
+	case s.gone:
+		return now
+	case s.base != nil && !s.changed():
+		if s.base.ttl <= full-full/100 {
+			if s.base.ttl = full; now != nil {
+				return &modelSession{now.values, full}
+			}
+		}
+		return now
+	case now == nil && s.base != nil:
+		s.gone = true
+		return nil
+	case s.base == nil && (s.afterwards || !create && !s.changed()), now == nil && !create:
+		return now
+	case now != nil && !s.changed(): // new, and another request has created it
+		s.base, s.mine = &modelSession{maps.Clone(now.values), full}, maps.Clone(now.values)
+		if len(now.values) == 0 {
+			return &modelSession{now.values, either}
+		}
+		return now
+	}
+	merged := map[string]value{}
+	if now != nil {
+		for key, theirs := range now.values {
+			if !s.mineWins(key) {
+				merged[key] = theirs
+			}
+		}
+	}
+	for key, mine := range s.mine {
+		if now == nil || s.mineWins(key) {
+			merged[key] = mine
+		}
+	}
+	s.base = &modelSession{maps.Clone(merged), full}
+	s.mine, s.edited, s.flushed = maps.Clone(merged), map[string]bool{}, false
+	return &modelSession{merged, full}
+}
+
+func TestAnyInterleavingKeepsTheContract(t *testing.T) {
+	for _, topology := range topologies[:2] {
+		t.Run(topology.name, func(t *testing.T) {
+			config, raw := topology.start(t)
+			m := &model{T: t, random: seed(t), p: open(t, config, life), raw: raw, sessions: map[string]*modelSession{}}
+			for range 6 {
+				m.ids = append(m.ids, newID())
+			}
+			for m.step = range 10_000 {
+				m.act()
+				if m.check(); t.Failed() {
+					t.Fatalf("after step %d: %s", m.step, m.last)
+				}
+			}
+		})
+	}
+}
+
+type model struct {
+	*testing.T
+	random   *rand.Rand
+	p        *redis.Provider
+	raw      goredis.UniversalClient
+	ids      []string
+	sessions map[string]*modelSession
+	stores   []*modelStore
+	step     int
+	last     string
+}
+
+func (m *model) did(format string, args ...any) { m.last = fmt.Sprintf(format, args...) }
+
+func (m *model) act() {
+	if len(m.stores) > 12 {
+		i := m.random.IntN(len(m.stores))
+		m.stores = append(m.stores[:i], m.stores[i+1:]...)
+	}
+	i := m.random.IntN(len(m.ids))
+	id := m.ids[i]
+	if len(m.stores) == 0 || m.random.IntN(8) == 0 {
+		store, err := m.p.SessionRead(ctx, id)
+		if err != nil {
+			m.Fatal(err)
+		}
+		m.did("read %d", i)
+		m.add(id, store)
+		return
+	}
+	s := m.stores[m.random.IntN(len(m.stores))]
+	key := string(rune('a' + m.random.IntN(5)))
+	switch action := m.random.IntN(100); {
+	case action < 18:
+		v := value{m.random.IntN(2) == 0, m.random.IntN(3)}
+		m.did("set %s = %v", key, v)
+		if err := s.Set(ctx, key, v.real()); err != nil {
+			m.Fatal(err)
+		}
+		s.mine[key], s.edited[key] = v, true
+	case action < 24:
+		m.did("delete %s", key)
+		if err := s.Delete(ctx, key); err != nil {
+			m.Fatal(err)
+		}
+		if _, ok := s.mine[key]; ok {
+			delete(s.mine, key)
+			s.edited[key] = true
+		}
+	case action < 26:
+		m.did("flush")
+		if err := s.Flush(ctx); err != nil {
+			m.Fatal(err)
+		}
+		s.mine, s.edited, s.flushed = map[string]value{}, map[string]bool{}, true
+	case action < 34:
+		m.did("change %s in place", key)
+		if v := s.mine[key]; v.inMap {
+			v.n = m.random.IntN(3)
+			s.Get(ctx, key).(map[string]any)["n"] = v.n
+			s.mine[key] = v
+		}
+	case action < 62:
+		m.did("release")
+		s.SessionRelease(ctx, nil)
+		m.sessions[s.id] = s.release(m.sessions[s.id], true)
+	case action < 70:
+		m.did("release if present")
+		s.SessionReleaseIfPresent(ctx, nil)
+		m.sessions[s.id] = s.release(m.sessions[s.id], false)
+	case action < 75:
+		m.did("destroy %d", i)
+		if err := m.p.SessionDestroy(ctx, id); err != nil {
+			m.Fatal(err)
+		}
+		m.remove(id)
+	case action < 79:
+		next := m.random.IntN(len(m.ids))
+		for next == i || m.sessions[m.ids[next]] != nil {
+			if next = m.random.IntN(len(m.ids)); m.random.IntN(20) == 0 {
+				return
+			}
+		}
+		m.did("regenerate %d to %d", i, next)
+		store, err := m.p.SessionRegenerate(ctx, id, m.ids[next])
+		if err != nil {
+			m.Fatal(err)
+		}
+		moved := &modelSession{map[string]value{}, full}
+		if old := m.sessions[id]; old != nil {
+			moved.values = old.values
+		}
+		m.remove(id)
+		m.sessions[m.ids[next]] = moved
+		m.add(m.ids[next], store)
+	case action < 87:
+		m.did("%d expires", i)
+		m.raw.Del(id)
+		m.sessions[id] = nil
+	default:
+		left := []time.Duration{full, full - 5*time.Second, full / 2, full / 2}[m.random.IntN(4)]
+		m.did("%d has %v to live", i, left)
+		m.raw.PExpire(id, left)
+		if now := m.sessions[id]; now != nil {
+			m.sessions[id] = &modelSession{now.values, left}
+		}
+	}
+}
+
+func (m *model) add(id string, store session.Store) {
+	s := &modelStore{Store: store, id: id, mine: map[string]value{}, edited: map[string]bool{}}
+	if now := m.sessions[id]; now != nil {
+		s.base, s.mine = &modelSession{maps.Clone(now.values), now.ttl}, maps.Clone(now.values)
+	}
+	m.stores = append(m.stores, s)
+}
+
+func (m *model) remove(id string) {
+	m.sessions[id] = nil
+	for _, s := range m.stores {
+		if s.id == id {
+			s.afterwards = s.afterwards || s.base == nil
+		}
+	}
+}
+
+func (m *model) check() {
+	for i, id := range m.ids {
+		want := m.sessions[id]
+		data, err := m.raw.Get(id).Result()
+		if absent := err == goredis.Nil; absent || want == nil {
+			if absent != (want == nil) {
+				m.Errorf("session %d: absent %v, want %v", i, absent, want == nil)
+			}
+			continue
+		}
+		got := map[string]value{}
+		if data != "" {
+			decoded, err := session.DecodeGob([]byte(data))
+			if err != nil {
+				m.Fatal(err)
+			}
+			for key, v := range decoded {
+				got[key.(string)] = modelled(v)
+			}
+		}
+		if !maps.Equal(got, want.values) {
+			m.Errorf("session %d is %v, want %v", i, got, want.values)
+		}
+		ttl := m.raw.PTTL(id).Val()
+		if want.ttl == either {
+			want.ttl = ttl
+		}
+		if ttl > want.ttl || ttl < want.ttl-4*time.Second { // a real server's clock runs
+			m.Errorf("session %d lives for %v, want %v", i, ttl, want.ttl)
+		}
+	}
+	for _, s := range m.stores {
+		for _, key := range []string{"a", "b", "c", "d", "e"} {
+			got, want := s.Get(ctx, key), s.mine[key]
+			if _, ok := s.mine[key]; ok != (got != nil) || ok && modelled(got) != want {
+				m.Errorf("Get(%s) = %v, want %v", key, got, want)
+			}
+		}
+	}
+}

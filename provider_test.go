@@ -1,0 +1,151 @@
+package redis_test
+
+import (
+	"fmt"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/alicebob/miniredis/v2"
+	redis "github.com/beego-session/redis"
+	"github.com/beego-session/redis/internal/client"
+	"github.com/beego-session/redis/internal/redistest"
+	"github.com/beego/beego/v2/server/web/session"
+	goredis "github.com/go-redis/redis/v7"
+)
+
+// A topology starts servers, and tells how a site is configured for them and how a test looks behind its back.
+type topology struct {
+	name  string
+	start func(t *testing.T) (config string, raw goredis.UniversalClient)
+}
+
+var topologies = []topology{
+	{"miniredis", func(t *testing.T) (string, goredis.UniversalClient) {
+		m := miniredis.RunT(t)
+		return fmt.Sprintf(`{"save_path":%q}`, m.Addr()), rawClient(t, client.Options{Addrs: []string{m.Addr()}})
+	}},
+	{"standalone", func(t *testing.T) (string, goredis.UniversalClient) {
+		s := redistest.Start(t)
+		return fmt.Sprintf(`{"save_path":%q}`, s.Addr()), s.Client()
+	}},
+	{"unix socket", func(t *testing.T) (string, goredis.UniversalClient) {
+		s := redistest.Start(t)
+		return fmt.Sprintf(`{"save_path":"unix://%s"}`, s.Socket()), s.Client()
+	}},
+	{"user with the rights that the README names", func(t *testing.T) (string, goredis.UniversalClient) {
+		readme, err := os.ReadFile("README.md")
+		if err != nil {
+			t.Fatal(err)
+		}
+		rights := string(regexp.MustCompile(`\+get .*\+eval`).Find(readme))
+		s := redistest.Start(t, "--user", "app on >secret ~* -@all "+rights+" +scan +dbsize")
+		return fmt.Sprintf(`{"save_path":%q,"username":"app","password":"secret"}`, s.Addr()), s.Client()
+	}},
+	{"user without scripts", func(t *testing.T) (string, goredis.UniversalClient) {
+		s := redistest.Start(t, "--user", "app on >secret ~* +@all -@scripting")
+		return fmt.Sprintf(`{"save_path":%q,"username":"app","password":"secret"}`, s.Addr()), s.Client()
+	}},
+	{"mutual TLS", func(t *testing.T) (string, goredis.UniversalClient) {
+		certs := redistest.NewCerts(t)
+		s := redistest.StartTLS(t, certs, "--tls-auth-clients", "yes")
+		return fmt.Sprintf(`{"save_path":"rediss://%s","tls":{"ca_file":%q,"cert_file":%q,"key_file":%q}}`,
+			s.Addr(), certs.CAFile, certs.ClientCertFile, certs.ClientKeyFile), s.Client()
+	}},
+	{"sentinel", func(t *testing.T) (string, goredis.UniversalClient) {
+		s := redistest.StartSentinel(t, redistest.SentinelOptions{})
+		return fmt.Sprintf(`{"mode":"sentinel","save_path":%q}`, strings.Join(s.Addrs(), ";")), s.Master().Client()
+	}},
+	{"sentinel with TLS and users", func(t *testing.T) (string, goredis.UniversalClient) {
+		certs := redistest.NewCerts(t)
+		s := redistest.StartSentinel(t, redistest.SentinelOptions{
+			Certs:        certs,
+			Args:         []string{"--user", "app on >secret ~* +@all", "--user", "default off"},
+			SentinelArgs: []string{"--user", "watcher on >word ~* &* +@all", "--user", "default off"},
+		})
+		return fmt.Sprintf(`{"mode":"sentinel","save_path":%q,"username":"app","password":"secret","tls":{"ca_file":%q},
+			"sentinel_username":"watcher","sentinel_password":"word"}`, strings.Join(s.Addrs(), ";"), certs.CAFile), s.Master().Client()
+	}},
+	{"cluster", func(t *testing.T) (string, goredis.UniversalClient) {
+		c := redistest.StartCluster(t, redistest.ClusterOptions{NoReplicas: true})
+		return fmt.Sprintf(`{"mode":"cluster","save_path":%q}`, strings.Join(c.Addrs(), ";")),
+			rawClient(t, client.Options{Mode: client.Cluster, Addrs: c.Addrs()})
+	}},
+	{"cluster with TLS and a user", func(t *testing.T) (string, goredis.UniversalClient) {
+		certs := redistest.NewCerts(t)
+		c := redistest.StartCluster(t, redistest.ClusterOptions{
+			NoReplicas: true, Certs: certs, Args: []string{"--user", "app on >secret ~* +@all", "--user", "default off"},
+		})
+		return fmt.Sprintf(`{"mode":"cluster","save_path":%q,"username":"app","password":"secret","tls":{"ca_file":%q}}`,
+				strings.Join(c.Addrs(), ";"), certs.CAFile),
+			rawClient(t, client.Options{
+				Mode: client.Cluster, Addrs: c.Addrs(), TLS: certs.ClientConfig(t),
+				Username: "app", Password: func() (string, error) { return "secret", nil },
+			})
+	}},
+}
+
+func rawClient(t *testing.T, opt client.Options) goredis.UniversalClient {
+	t.Helper()
+	c := client.New(opt)
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+func TestProvider(t *testing.T) {
+	for _, topology := range topologies {
+		t.Run(topology.name, func(t *testing.T) {
+			config, raw := topology.start(t)
+			captureLog(t)
+			p := open(t, config, life)
+			for _, row := range suite {
+				t.Run(row.behaviour, func(t *testing.T) {
+					row.shown(&site{T: t, config: config, raw: raw, Provider: p})
+				})
+			}
+		})
+	}
+}
+
+func TestTheImportRegistersTheProviders(t *testing.T) {
+	for _, name := range []string{"redis", "redis_sentinel", "redis_cluster"} {
+		if p, err := session.GetProvider(name); err != nil {
+			t.Error(err)
+		} else if _, ok := p.(*redis.Provider); !ok {
+			t.Errorf("%s is a %T", name, p)
+		}
+	}
+}
+
+// beego's own comma strings, read at the positions that are documented for them.
+func TestTheSentinelAndClusterProvidersReadCommaStrings(t *testing.T) {
+	sentinel := redistest.StartSentinel(t, redistest.SentinelOptions{Args: []string{"--requirepass", "secret"}})
+	cluster := redistest.StartCluster(t, redistest.ClusterOptions{NoReplicas: true, Args: []string{"--requirepass", "secret"}})
+	for name, config := range map[string]string{
+		"redis_sentinel": strings.Join(sentinel.Addrs(), ";") + ",10,secret,2,mymaster,30,60,3",
+		"redis_cluster":  strings.Join(cluster.Addrs(), ";") + ",10,secret,0,30,60,3",
+	} {
+		manager, err := session.NewManager(name, &session.ManagerConfig{CookieName: "id", Gclifetime: life, ProviderConfig: config})
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := manager.GetProvider().(*redis.Provider)
+		if p.Poolsize != 10 || p.IdleTimeoutStr != "30s" || p.IdleCheckFrequencyStr != "1m0s" || p.MaxRetries != 3 {
+			t.Errorf("%s: pool size %d, idle %s and %s, retries %d", name, p.Poolsize, p.IdleTimeoutStr, p.IdleCheckFrequencyStr, p.MaxRetries)
+		}
+		id := newID()
+		store, err := p.SessionRead(ctx, id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		set(t, store, "a", 1)
+		store.SessionRelease(ctx, nil)
+		if store, err = p.SessionRegenerate(ctx, id, newID()); err != nil || store.Get(ctx, "a") != 1 {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if n := sentinel.Master().Client().Info("keyspace").Val(); !strings.Contains(n, "db2:keys=1") {
+		t.Errorf("the session is not in database 2: %s", n)
+	}
+}

@@ -1,0 +1,75 @@
+// What README.md says is read here as a user would.
+
+package redis
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/beego-session/redis/internal/client"
+	"github.com/beego-session/redis/internal/redistest"
+	beegoconfig "github.com/beego/beego/v2/core/config"
+)
+
+func TestTheReadmesConfigurationsAreRead(t *testing.T) {
+	readme, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	ca, err := os.ReadFile(redistest.NewCerts(t).CAFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, content := range map[string][]byte{"ca.pem": ca, "redis-password": []byte("secret\n")} {
+		if err := os.WriteFile(filepath.Join(dir, name), content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	blocks := regexp.MustCompile("(?s)```ini\n(.*?)```").FindAllSubmatch(readme, -1)
+	modes := map[client.Mode]int{}
+	for _, block := range blocks {
+		text := strings.ReplaceAll(string(block[1]), "/etc/shop", dir)
+		conf, err := beegoconfig.NewConfigData("ini", []byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		name, _ := conf.String("SessionProvider")
+		line, _ := conf.String("SessionProviderConfig")
+		mode, ok := map[string]client.Mode{"redis": client.Standalone, "redis_sentinel": client.Sentinel, "redis_cluster": client.Cluster}[name]
+		if !ok || line == "" {
+			t.Errorf("no provider or no configuration in:\n%s", text)
+		}
+		cfg, warnings, err := parseConfig(mode, line)
+		if err != nil || len(warnings) > 0 {
+			t.Errorf("%s\n%v %q", text, err, warnings)
+			continue
+		}
+		modes[cfg.client.Mode]++
+		if strings.Contains(line, "rediss://") && (cfg.client.TLS == nil || cfg.client.Password == nil) ||
+			strings.Contains(line, "unix://") && cfg.client.Network != "unix" {
+			t.Errorf("%s\nis read as %+v", text, cfg.client)
+		}
+	}
+	if modes[client.Standalone] != 3 || modes[client.Sentinel] != 1 || modes[client.Cluster] != 1 {
+		t.Errorf("the README shows %v", modes)
+	}
+}
+
+func TestTheReadmeNamesEveryKey(t *testing.T) {
+	readme, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for key := range known {
+		if strings.HasPrefix(key, "sentinel_password_") {
+			continue // as `…_file`, `…_env`
+		}
+		if !regexp.MustCompile("(?m)^\\| `.*\\b" + key + "`.* \\|").Match(readme) {
+			t.Errorf("README.md does not name %s", key)
+		}
+	}
+}

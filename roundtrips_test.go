@@ -1,0 +1,184 @@
+// How often a request goes to Redis, counted on the wire, and what SessionExist hands to SessionRead.
+
+package redis_test
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	redis "github.com/beego-session/redis"
+	"github.com/beego-session/redis/internal/redistest"
+	"github.com/beego/beego/v2/server/web/session"
+)
+
+func TestRoundTripsOfARequest(t *testing.T) {
+	s := redistest.Start(t)
+	proxy := redistest.Proxy(t, s.Addr())
+	manager, err := session.NewManager("redis", &session.ManagerConfig{
+		CookieName: "id", Gclifetime: life, ProviderConfig: proxy.Addr(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	request, response := httptest.NewRequest("GET", "/", nil), httptest.NewRecorder()
+	start := func() session.Store {
+		store, err := manager.SessionStart(response, request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return store
+	}
+	regenerate := func() {
+		store, err := manager.SessionRegenerateID(response, request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.Header.Del("Cookie")
+		request.AddCookie(&http.Cookie{Name: "id", Value: store.SessionID(ctx)})
+	}
+	store := start() // a new session, for which the server parses the scripts
+	set(t, store, "n", 0)
+	store.SessionRelease(ctx, nil)
+	regenerate()
+
+	for _, row := range []struct {
+		name string
+		want int
+		do   func()
+	}{
+		{"a request that reads its session", 1, func() {
+			store := start()
+			_ = store.Get(ctx, "n")
+			store.SessionRelease(ctx, nil)
+		}},
+		{"a request that writes its session", 2, func() {
+			store := start()
+			set(t, store, "n", store.Get(ctx, "n").(int)+1)
+			store.SessionRelease(ctx, nil)
+		}},
+		{"a regenerate", 1, regenerate},
+	} {
+		// On a machine that stalls for 20 ms within a request, that one request asks twice.
+		least := 100
+		for range 20 {
+			before := proxy.RoundTrips()
+			row.do()
+			least = min(least, proxy.RoundTrips()-before)
+		}
+		if least != row.want {
+			t.Errorf("%s: %d round trips, want %d", row.name, least, row.want)
+		}
+	}
+	if n := start().Get(ctx, "n"); n != 20 {
+		t.Errorf("n = %v, want 20", n)
+	}
+}
+
+func TestWhatExistHandsToRead(t *testing.T) {
+	s := redistest.Start(t)
+	config := fmt.Sprintf(`{"save_path":%q}`, s.Addr())
+	here, elsewhere := open(t, config, life), open(t, config, life)
+	site := &site{T: t, config: config, raw: s.Client(), Provider: here}
+	exist := func(id string) {
+		t.Helper()
+		if ok, err := here.SessionExist(ctx, id); !ok || err != nil {
+			t.Fatal(ok, err)
+		}
+	}
+	save := func(p *redis.Provider, id string, n int) {
+		store := site.read(p, id)
+		set(t, store, "n", n)
+		store.SessionRelease(ctx, nil)
+	}
+	n := func(id string) any { return site.read(here, id).Get(ctx, "n") }
+	// handed returns what SessionRead finds when another has changed the session since SessionExist, and the next one. It
+	// tries again when the machine has stalled for too long in between.
+	handed := func(t *testing.T, change func(id string)) (first session.Store, second any) {
+		await(t, "20 ms without a stall", func() bool {
+			id := site.create("n", 1)
+			start := time.Now()
+			exist(id)
+			change(id)
+			first = site.read(here, id)
+			inTime := time.Since(start) < 20*time.Millisecond
+			second = n(id)
+			return inTime
+		})
+		return first, second
+	}
+
+	t.Run("a session destroyed between the two is not an empty one", func(t *testing.T) {
+		store, _ := handed(t, func(id string) { s.Client().Del(id) })
+		if got := store.Get(ctx, "n"); got != 1 {
+			t.Errorf("n = %v", got)
+		}
+		set(t, store, "n", 2)
+		store.SessionRelease(ctx, nil)
+		site.gone(store.SessionID(ctx))
+	})
+	t.Run("to one only", func(t *testing.T) {
+		store, second := handed(t, func(id string) { save(elsewhere, id, 2) })
+		if first := store.Get(ctx, "n"); first != 1 || second != 2 {
+			t.Errorf("read %v, then %v", first, second)
+		}
+	})
+	t.Run("for 20 ms only", func(t *testing.T) {
+		id := site.create("n", 1)
+		exist(id)
+		save(elsewhere, id, 2)
+		time.Sleep(25 * time.Millisecond) // the time itself is what is tested
+		if got := n(id); got != 2 {
+			t.Errorf("read %v", got)
+		}
+	})
+	t.Run("not after this process saved or removed it", func(t *testing.T) {
+		id := site.create("n", 1)
+		store := site.read(here, id)
+		exist(id)
+		set(t, store, "n", 2)
+		store.SessionRelease(ctx, nil)
+		if got := n(id); got != 2 {
+			t.Errorf("after a save: read %v", got)
+		}
+		exist(id)
+		if err := here.SessionDestroy(ctx, id); err != nil {
+			t.Fatal(err)
+		}
+		if got := n(id); got != nil {
+			t.Errorf("after a destroy: read %v", got)
+		}
+		id = site.create("n", 1)
+		exist(id)
+		if _, err := here.SessionRegenerate(ctx, id, newID()); err != nil {
+			t.Fatal(err)
+		}
+		if got := n(id); got != nil {
+			t.Errorf("after a regenerate: read %v", got)
+		}
+	})
+	t.Run("never to another session", func(t *testing.T) {
+		ids := make([]string, 1000) // more than there are slots
+		for i := range ids {
+			ids[i] = site.create("n", i)
+		}
+		for i, id := range ids {
+			exist(id)
+			exist(ids[(i+1)%len(ids)])
+			if got := n(id); got != i {
+				t.Fatalf("session %d is %v", i, got)
+			}
+		}
+	})
+	t.Run("large values are read again", func(t *testing.T) {
+		id := site.create("n", strings.Repeat("x", 100_000))
+		exist(id)
+		save(elsewhere, id, 2)
+		if got := n(id); got != 2 {
+			t.Errorf("read %.10v", got)
+		}
+	})
+}

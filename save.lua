@@ -1,0 +1,25 @@
+-- Saves a session, unless it is no longer what the writer read.
+--
+-- KEYS[1]  the session
+-- ARGV[1]  the value to write
+-- ARGV[2]  its life time in seconds, 0 for none
+-- ARGV[3]  what the writer read: 'present', 'absent' (create it), or 'never' (absent, and not to be created)
+-- ARGV[4]  the value the writer read, if present
+--
+-- Returns 1 when saved, 0 when there is no session to save into, or the value that somebody else wrote meanwhile.
+
+local stored = redis.call('GET', KEYS[1])
+if not stored then
+  if ARGV[3] ~= 'absent' then
+    return 0
+  end
+elseif stored ~= ARGV[1] and (ARGV[3] ~= 'present' or stored ~= ARGV[4]) then
+  -- Finding ARGV[1] is no conflict: the reply to this very save was lost and the client sent it again.
+  return stored
+end
+if ARGV[2] == '0' then
+  redis.call('SET', KEYS[1], ARGV[1])
+else
+  redis.call('SETEX', KEYS[1], ARGV[2], ARGV[1])
+end
+return 1

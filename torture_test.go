@@ -1,0 +1,149 @@
+// Several processes update one session at the same time, with the server killed and restarted under them.
+
+package redis_test
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/beego-session/redis/internal/redistest"
+	"github.com/beego/beego/v2/server/web/session"
+)
+
+const (
+	processes  = 3
+	goroutines = 16
+	updates    = 50
+)
+
+func TestProcessesLoseNothingOfEachOther(t *testing.T) {
+	if saved := torture(t, redistest.Start(t), func() {}); saved != processes*goroutines*updates {
+		t.Errorf("%d updates were reported as saved", saved)
+	}
+}
+
+func TestProcessesLoseNothingWhenTheServerIsKilled(t *testing.T) {
+	s := redistest.Start(t, "--appendonly", "yes", "--appendfsync", "always")
+	torture(t, s, func() {
+		for range 2 {
+			await(t, "updates before the kill", func() bool { return s.Calls()["setex"] > processes*goroutines*updates/5 })
+			s.Kill()
+			s.Restart()
+		}
+	})
+}
+
+// torture lets processes update one session and, meanwhile, something happen. It returns the number of updates whose
+// release logged nothing: they must be there afterwards.
+func torture(t *testing.T, s *redistest.Server, meanwhile func()) (reported int) {
+	id := newID()
+	var wg sync.WaitGroup
+	saved := make([][]string, processes)
+	for i := range saved {
+		worker := exec.Command(os.Args[0], "-test.run=^TestTortureWorker$", "-test.v")
+		worker.Env = append(os.Environ(), "TORTURE_ADDR="+s.Addr(), "TORTURE_ID="+id, fmt.Sprint("TORTURE_WORKER=", i))
+		var out bytes.Buffer
+		worker.Stdout, worker.Stderr = &out, &out
+		if err := worker.Start(); err != nil {
+			t.Fatal(err)
+		}
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			if err := worker.Wait(); err != nil {
+				t.Errorf("worker %d: %v\n%s", i, err, out.String())
+			}
+			for lines := bufio.NewScanner(&out); lines.Scan(); {
+				if key, ok := strings.CutPrefix(lines.Text(), "saved "); ok {
+					saved[i] = append(saved[i], key)
+				}
+			}
+		}()
+	}
+	meanwhile()
+	wg.Wait()
+
+	p := open(t, s.Addr(), life)
+	store, err := p.SessionRead(ctx, id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	missing := 0
+	for _, keys := range saved {
+		for _, key := range keys {
+			if reported++; store.Get(ctx, key) != true {
+				missing++
+			}
+		}
+	}
+	t.Logf("%d of %d updates were reported as saved, %d of these are missing", reported, processes*goroutines*updates, missing)
+	if missing > 0 {
+		t.Errorf("%d updates are missing", missing)
+	}
+	return reported
+}
+
+func TestTortureWorker(t *testing.T) {
+	addr, id, worker := os.Getenv("TORTURE_ADDR"), os.Getenv("TORTURE_ID"), os.Getenv("TORTURE_WORKER")
+	if addr == "" {
+		t.Skip("is run by the tests of this file, in processes of its own")
+	}
+	var log failures
+	session.SLogger = session.NewSessionLog(&log)
+	p := open(t, addr, life)
+	var wg sync.WaitGroup
+	for g := range goroutines {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			for u := range updates {
+				key := fmt.Sprint(worker, ".", g, ".", u)
+				store, err := p.SessionRead(ctx, id)
+				for deadline := time.Now().Add(time.Minute); err != nil && time.Now().Before(deadline); {
+					store, err = p.SessionRead(ctx, id) // the server is down
+				}
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				set(t, store, key, true)
+				before := log.count()
+				store.SessionRelease(ctx, nil)
+				if log.count() == before {
+					fmt.Println("saved", key)
+				}
+			}
+		}()
+	}
+	wg.Wait()
+}
+
+// failures counts the lines that each goroutine logs: a release logs on the goroutine that called it.
+type failures struct{ lines sync.Map }
+
+func (f *failures) Write(p []byte) (int, error) {
+	f.lines.Store(goroutine(), f.count()+1)
+	return os.Stderr.Write(p)
+}
+
+func (f *failures) count() int {
+	n, _ := f.lines.Load(goroutine())
+	count, _ := n.(int)
+	return count
+}
+
+// goroutine is the number in "goroutine 7 [running]:".
+func goroutine() (id int) {
+	stack := make([]byte, 64)
+	_, _ = fmt.Fscanf(io.Reader(bytes.NewReader(stack[:runtime.Stack(stack, false)])), "goroutine %d", &id)
+	return id
+}
