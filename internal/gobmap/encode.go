@@ -51,7 +51,7 @@ func encodeByHand(m map[any]any) (data []byte, err error) {
 			b = e.value(b, v)
 		}
 		if e.err != nil {
-			return nil, fmt.Errorf("entry %v: %w", k, e.err)
+			return nil, fmt.Errorf("entry %#v: %w", k, e.err)
 		}
 	}
 	if cap(b) <= maxKept {

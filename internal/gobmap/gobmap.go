@@ -1,21 +1,21 @@
 // Package gobmap encodes and decodes the values of a session,
-// map[interface{}]interface{}, in the format of encoding/gob. Streams are
-// exchanged with session.EncodeGob and session.DecodeGob of beego in either
-// direction, at a fraction of their cost: encoding/gob prepares itself for its
-// types anew in every stream, while gobmap handles the types that sessions
-// mostly hold by hand.
+// map[interface{}]interface{}, in the format of encoding/gob. It exchanges
+// streams with session.EncodeGob and session.DecodeGob of beego at a fraction of
+// their cost, most of which is that encoding/gob prepares itself for the types
+// in each stream anew.
 //
-// Handled by hand are the basic types, []byte, []string, time.Time,
-// time.Duration and the slices and maps that beego registers, at any depth.
-// Values of other types go through gob encoders and decoders that are kept. A
-// map that holds a struct, or another such type, with an interface within goes
-// through encoding/gob as a whole. The outcome is that of encoding/gob, except
-// that nothing panics and that these are refused with an error:
+// The basic types, []byte, []string, time.Time, time.Duration and the slices and
+// maps that beego registers are handled here, at any depth. Values of other types
+// go through gob encoders and decoders that are kept. A map goes through
+// encoding/gob as a whole if it holds a struct, or another such type, that has an
+// interface within. The outcome is that of encoding/gob, except that nothing
+// panics and that these are refused with an error:
 //
-//   - values that nest deeper than 10,000 levels, so also those that contain
-//     themselves: gob ends the process on them;
-//   - pointers that lead to a nil pointer: gob writes what it cannot read;
-//   - streams that could make gob allocate out of proportion to their length.
+//   - values that nest deeper than 10,000 levels, and so those that contain
+//     themselves: they would end the process;
+//   - pointers to nil pointers, of which gob writes what cannot be read;
+//   - streams that claim to hold more than they do, or whose type definitions no
+//     encoder writes or cost out of proportion.
 package gobmap
 
 import (
@@ -29,7 +29,8 @@ import (
 
 // Encode returns m as a gob stream. Like session.EncodeGob it registers the type
 // of each value of m with gob; types of keys and of values within values must be
-// registered already. If it fails, Failing tells which entries are to blame.
+// registered already. Values may be nil. If Encode fails, Failing tells which
+// entries are to blame.
 func Encode(m map[any]any) ([]byte, error) {
 	data, err := encodeByHand(m)
 	if errors.Is(err, errNotByHand) {
@@ -45,10 +46,10 @@ func encodeByGob(m map[any]any) (data []byte, err error) {
 	defer rescue(&err)
 	for k, v := range m {
 		if err := Check(v); err != nil {
-			return nil, fmt.Errorf("entry %v: %w", k, err)
+			return nil, fmt.Errorf("entry %#v: %w", k, err)
 		}
 	}
-	if err := checkDepth(reflect.ValueOf(m), 0); err != nil {
+	if err := checkWithin(reflect.ValueOf(m), 0); err != nil {
 		return nil, err
 	}
 	var b bytes.Buffer
@@ -70,9 +71,10 @@ func Failing(m map[any]any) map[any]error {
 	return failing
 }
 
-// Check returns an error if a value of v's type can never be part of an encoded
-// map, or if v is a nil pointer. A nil v can. Otherwise it registers the type
-// with gob, under its usual name, so that it can also be a key.
+// Check returns an error if values of v's type can never be encoded, or if v is a
+// nil pointer; a nil v can be encoded. Else it registers the type with gob under
+// its usual name, so that it can be that of a key, too. It does not look at what
+// v contains.
 func Check(v any) error {
 	switch v.(type) {
 	case nil, bool, string, []byte, int, int8, int16, int32, int64, uint, uint8, uint16, uint32, uint64, uintptr,
@@ -81,7 +83,7 @@ func Check(v any) error {
 	}
 	err := checkType(v)
 	if err == nil {
-		err = checkValue(v)
+		err = checkPointer(reflect.ValueOf(v))
 	}
 	if err != nil {
 		return fmt.Errorf("%T cannot be saved: %w", v, err)
@@ -105,16 +107,6 @@ func Decode(data string) (map[any]any, error) {
 		return nil, fmt.Errorf("gobmap: decode: %w", err)
 	}
 	return m, nil
-}
-
-// scan returns an error unless data begins with a well-formed value.
-func scan(data string) error {
-	r := reader{data: data}
-	err := r.scan()
-	if err == errMalformed && r.unsure {
-		return errUnsure
-	}
-	return err
 }
 
 func decodeByGob(data string) (m map[any]any, err error) {

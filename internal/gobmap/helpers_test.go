@@ -28,7 +28,6 @@ type (
 		Joined time.Time
 		Scores map[string]int
 		Pair   [2]int8
-		hidden int
 	}
 	account struct { // registered as a pointer
 		Owner   *user
@@ -51,7 +50,7 @@ type (
 	point  struct{ X, Y int } // a key
 	sealed struct{ text string }
 	pinned struct{ text string }
-	hollow struct{ text string }
+	hollow struct{ _ int }
 	notSet struct{ A int } // never registered
 	owner  struct{ Pin pinned }
 	hooked struct{ F func() }
@@ -209,6 +208,10 @@ func dumpTo(b *strings.Builder, v reflect.Value) {
 			b.WriteString("nil")
 			return
 		}
+		if v.Type().Elem().Kind() == reflect.Uint8 {
+			fmt.Fprintf(b, "%q", v.Bytes())
+			return
+		}
 		fallthrough
 	case reflect.Array:
 		for i := range v.Len() {
@@ -361,10 +364,10 @@ func (s *source) key() any {
 
 func (s *source) count() int { return int(s.byte() % 5) }
 
-func list[T any](s *source, make func() T) []T {
+func list[T any](s *source, elem func() T) []T {
 	var l []T
 	for range s.count() {
-		l = append(l, make())
+		l = append(l, elem())
 	}
 	return l
 }

@@ -22,8 +22,11 @@ func (e *encoder) keptValue(b []byte, info *typeInfo, v any) []byte {
 	if e.err = info.err; e.err == nil && info.partial {
 		e.err = errNotByHand
 	}
+	if e.err == nil {
+		e.err = checkPointer(reflect.ValueOf(v))
+	}
 	if e.err == nil && info.recursive {
-		e.err = checkDepth(reflect.ValueOf(v), 0)
+		e.err = checkWithin(reflect.ValueOf(v), 0)
 	}
 	if e.err != nil {
 		return b
@@ -162,8 +165,8 @@ func (d *decoder) definitions(id int32) []byte {
 // newKeptDecoder returns a decoder that will first read the definitions of id.
 func (d *decoder) newKeptDecoder(id int32) *keptDecoder {
 	k := &keptDecoder{buf: d.definitions(id)}
-	// Definitions that share much may be worth more than the stream.
-	if d.prepared += len(k.buf); d.prepared > 2*len(d.data) {
+	// Where definitions have much in common this could go on and on.
+	if d.prepared += len(k.buf); d.prepared > len(d.data) {
 		fail()
 	}
 	k.dec = gob.NewDecoder(&k.in)

@@ -98,6 +98,9 @@ var marshalers = [...]reflect.Type{reflect.TypeFor[gob.GobEncoder](), reflect.Ty
 // needsAddress reports whether gob would call a method of a pointer to a t, or
 // to a field of it, which it cannot for a value in an interface.
 func needsAddress(t reflect.Type) bool {
+	if t.Kind() == reflect.Chan || t.Kind() == reflect.Func { // gob leaves out such fields
+		return false
+	}
 	for _, m := range marshalers {
 		if t.Implements(m) {
 			return false
@@ -119,19 +122,22 @@ func needsAddress(t reflect.Type) bool {
 	return false
 }
 
-// checkValue returns why the value v, of a type that can be saved, cannot.
-func checkValue(v any) error {
-	for rv := reflect.ValueOf(v); rv.Kind() == reflect.Pointer; rv = rv.Elem() {
-		if rv.IsNil() {
+// checkPointer returns an error where v is a pointer that leads to nil. At the
+// second one gob does not notice, and writes a stream that cannot be read.
+func checkPointer(v reflect.Value) error {
+	for ; v.Kind() == reflect.Pointer; v = v.Elem() {
+		if v.IsNil() {
 			return errors.New("nil pointer")
 		}
 	}
 	return nil
 }
 
-// checkDepth returns an error where v nests deeper than maxDepth, as a value
-// that contains itself does: encoding/gob would overflow the stack.
-func checkDepth(v reflect.Value, depth int) error {
+// checkWithin looks at all of v, except where it encodes itself: it returns an
+// error for values nested deeper than maxDepth, as those that contain themselves
+// are, on which gob would overflow the stack, and for what checkPointer finds in
+// an interface.
+func checkWithin(v reflect.Value, depth int) (err error) {
 	if depth > maxDepth {
 		return errNested
 	}
@@ -143,25 +149,28 @@ func checkDepth(v reflect.Value, depth int) error {
 			return nil
 		}
 	}
-	var err error
 	switch v.Kind() {
-	case reflect.Pointer, reflect.Interface:
-		return checkDepth(v.Elem(), depth+1)
+	case reflect.Pointer:
+		err = checkWithin(v.Elem(), depth+1)
+	case reflect.Interface:
+		if err = checkPointer(v.Elem()); err == nil {
+			err = checkWithin(v.Elem(), depth+1)
+		}
 	case reflect.Struct:
 		for i := 0; i < v.NumField() && err == nil; i++ {
 			if v.Type().Field(i).IsExported() {
-				err = checkDepth(v.Field(i), depth+1)
+				err = checkWithin(v.Field(i), depth+1)
 			}
 		}
 	case reflect.Map:
 		for it := v.MapRange(); it.Next() && err == nil; {
-			if err = checkDepth(it.Key(), depth+1); err == nil {
-				err = checkDepth(it.Value(), depth+1)
+			if err = checkWithin(it.Key(), depth+1); err == nil {
+				err = checkWithin(it.Value(), depth+1)
 			}
 		}
 	case reflect.Slice, reflect.Array:
 		for i := 0; i < v.Len() && err == nil && nests(v.Type().Elem().Kind()); i++ {
-			err = checkDepth(v.Index(i), depth+1)
+			err = checkWithin(v.Index(i), depth+1)
 		}
 	}
 	return err

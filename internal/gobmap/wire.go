@@ -43,7 +43,7 @@ var fieldCounts = [...]int{3, 2, 2, 3, 1, 1, 1}
 const maxDepth = 10_000
 
 // maxHandDepth bounds the nesting of what is read or written by hand.
-const maxHandDepth = 500
+const maxHandDepth = 100
 
 var (
 	errMalformed = errors.New("malformed or truncated gob stream")
@@ -72,12 +72,12 @@ type definition struct {
 type reader struct {
 	data     string
 	pos, end int // the unread part of the current message; the next begins at end
-	depth    int
-	structs  int  // how many of the enclosing values are structs
-	budget   int  // see weigh
-	unsure   bool // an interface in a struct was met: gob passes by length over one that it has no field for
 	defs     []definition
 	index    map[int32]int // positions in defs, once they are many
+	depth    int
+	budget   int  // see weigh
+	structs  int  // how many of the enclosing values are structs
+	unsure   bool // an interface within a struct was met, of which gob may look at the length only
 }
 
 func fail() { panic(errMalformed) }
@@ -252,7 +252,15 @@ func (r *reader) lookup(id int32) *definition {
 	return nil
 }
 
-func (r *reader) scan() (err error) {
+// scan returns an error unless data begins with a value that is well formed and
+// that gob can decode at a cost in proportion to its length.
+func scan(data string) (err error) {
+	r := reader{data: data}
+	defer func() {
+		if r.unsure && err == errMalformed {
+			err = errUnsure
+		}
+	}()
 	defer rescue(&err)
 	r.skip(r.typeID(false))
 	r.budget = r.limit()
