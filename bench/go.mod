@@ -1,0 +1,29 @@
+// Comparisons need other session stores and beego's own provider. They live in a module of their own so that a site
+// which uses this provider does not get them.
+module github.com/beego-session/redis/bench
+
+go 1.24.2
+
+require (
+	github.com/alexedwards/scs/goredisstore v0.0.0-20250212122300-421ef1d8611c
+	github.com/alexedwards/scs/v2 v2.9.0
+	github.com/beego-session/redis v0.0.0
+	github.com/beego/beego/v2 v2.3.10
+	github.com/boj/redistore v1.4.1
+	github.com/go-redis/redis/v7 v7.4.1
+	github.com/gorilla/sessions v1.4.0
+	github.com/rbcervilla/redisstore/v9 v9.0.0
+	github.com/redis/go-redis/v9 v9.8.0
+)
+
+require (
+	github.com/cespare/xxhash/v2 v2.3.0 // indirect
+	github.com/dgryski/go-rendezvous v0.0.0-20200823014737-9f7001d12a5f // indirect
+	github.com/gomodule/redigo v2.0.0+incompatible // indirect
+	github.com/gorilla/securecookie v1.1.2 // indirect
+)
+
+replace github.com/beego-session/redis => ../
+
+// boj/redistore asks for v1.9.2. beego asks for v2.0.0, which is older and retracted, and would win.
+replace github.com/gomodule/redigo => github.com/gomodule/redigo v1.9.2

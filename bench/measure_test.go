@@ -1,0 +1,144 @@
+// How a figure is measured, and how several of them become one.
+
+package bench
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"runtime"
+	"slices"
+	"sync"
+	"time"
+)
+
+// sample is one measurement.
+type sample struct {
+	rate          float64       // operations per second
+	p50, p99      time.Duration // of one operation
+	allocs, bytes float64       // of the heap, per operation
+	operations    int           // with those of the warm-up, which count nowhere else
+	roundTrips    float64       // per operation, where they were counted
+}
+
+// measure runs an operation in several goroutines for some time. newWorker returns what one of them repeats.
+func measure(workers int, d time.Duration, newWorker func(i int) func() error) (sample, error) {
+	operations := make([]func() error, workers)
+	for i := range operations {
+		operations[i] = newWorker(i)
+	}
+	latencies := make([][]time.Duration, workers)
+	run := func(d time.Duration) (time.Duration, error) {
+		errs := make(chan error, workers)
+		var wg sync.WaitGroup
+		began := time.Now()
+		for i := range workers {
+			wg.Add(1)
+			go func() {
+				defer wg.Done()
+				for last := time.Now(); last.Sub(began) < d; {
+					if err := operations[i](); err != nil {
+						errs <- err
+						return
+					}
+					now := time.Now()
+					latencies[i] = append(latencies[i], now.Sub(last))
+					last = now
+				}
+			}()
+		}
+		wg.Wait()
+		close(errs)
+		return time.Since(began), <-errs
+	}
+
+	const warmUp = 10 // of it, once
+	if _, err := run(d / warmUp); err != nil {
+		return sample{}, err
+	}
+	var s sample
+	for i, l := range latencies {
+		s.operations += len(l)
+		latencies[i] = make([]time.Duration, 0, 2*warmUp*len(l)) // so that append allocates nothing below
+	}
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	took, err := run(d)
+	if err != nil {
+		return sample{}, err
+	}
+	runtime.ReadMemStats(&after)
+
+	all := slices.Concat(latencies...)
+	slices.Sort(all)
+	n := float64(len(all))
+	s.operations += len(all)
+	s.rate = n / took.Seconds()
+	s.p50, s.p99 = all[len(all)/2], all[len(all)*99/100]
+	s.allocs, s.bytes = float64(after.Mallocs-before.Mallocs)/n, float64(after.TotalAlloc-before.TotalAlloc)/n
+	return s, nil
+}
+
+// interleaved takes samples of several candidates in turn, in another order in every round, so that what else the
+// machine does hits all of them alike. It returns the rounds of each.
+func interleaved(candidates, rounds int, take func(candidate int) (sample, error)) ([]series, error) {
+	taken := make([]series, candidates)
+	for range rounds {
+		for _, c := range rand.Perm(candidates) {
+			s, err := take(c)
+			if err != nil {
+				return nil, err
+			}
+			taken[c] = append(taken[c], s)
+		}
+	}
+	return taken, nil
+}
+
+// series are the rounds of one candidate.
+type series []sample
+
+// median of a figure over the rounds.
+func (s series) median(figure func(sample) float64) float64 {
+	var figures []float64
+	for _, sample := range s {
+		figures = append(figures, figure(sample))
+	}
+	return median(figures)
+}
+
+func median(figures []float64) float64 {
+	slices.Sort(figures)
+	return (figures[(len(figures)-1)/2] + figures[len(figures)/2]) / 2
+}
+
+func (s series) rate() float64 { return s.median(func(s sample) float64 { return s.rate }) }
+
+// spread is how far from the median half of the rounds were at most, as a part of it.
+func (s series) spread() float64 {
+	mid := s.rate()
+	return s.median(func(s sample) float64 { return math.Abs(s.rate/mid - 1) })
+}
+
+// ratio is the median of how many times as fast s was as the other in the same round.
+func (s series) ratio(other series) float64 {
+	var ratios []float64
+	for i := range s {
+		ratios = append(ratios, s[i].rate/other[i].rate)
+	}
+	return median(ratios)
+}
+
+func microseconds(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }
+
+// thousands writes 12345 as "12.3k".
+func thousands(rate float64) string {
+	switch {
+	case rate < 1000:
+		return fmt.Sprintf("%.0f", rate)
+	case rate < 99_950:
+		return fmt.Sprintf("%.1fk", rate/1000)
+	}
+	return fmt.Sprintf("%.0fk", rate/1000)
+}
