@@ -13,11 +13,10 @@
 package client
 
 import (
-	"bytes"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/go-redis/redis/v7"
@@ -44,12 +43,14 @@ func PasswordFile(path string) Secret {
 		if err != nil {
 			return "", fmt.Errorf("password file: %w", err)
 		}
-		b = bytes.TrimSuffix(b, []byte("\n"))
-		b = bytes.TrimSuffix(b, []byte("\r"))
-		if len(b) == 0 {
-			return "", &os.PathError{Op: "password file", Path: path, Err: errors.New("is empty")}
+		password, ok := strings.CutSuffix(string(b), "\r\n")
+		if !ok {
+			password = strings.TrimSuffix(password, "\n")
 		}
-		return string(b), nil
+		if password == "" {
+			return "", fmt.Errorf("password file: %s is empty", path)
+		}
+		return password, nil
 	}
 }
 

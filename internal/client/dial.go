@@ -81,14 +81,9 @@ func (d *dialer) connect(ctx context.Context, addr string) (*socket, error) {
 	if t, ok := ctx.Deadline(); ok && t.Before(deadline) {
 		deadline = t
 	}
-	// ctx itself would not end all waiting at its deadline: it may have no Done channel.
-	bounded, cancel := context.WithDeadline(context.WithoutCancel(ctx), deadline)
+	// Also where this is the deadline of ctx, it makes a timer: ctx may have no Done channel.
+	bounded, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
-	defer context.AfterFunc(ctx, func() {
-		if ctx.Err() == context.Canceled {
-			cancel()
-		}
-	})()
 
 	tcp, err := new(net.Dialer).DialContext(bounded, d.network, addr)
 	if err != nil {

@@ -54,12 +54,12 @@ func newFailover(o Options) *failoverClient {
 		if err != nil {
 			return nil, err
 		}
-		socket, err := toMaster.connect(ctx, master)
+		sock, err := toMaster.connect(ctx, master)
 		if err != nil {
 			return nil, err
 		}
-		socket.done = context.AfterFunc(reign, func() { socket.Conn.Close() })
-		return socket, nil
+		sock.done = context.AfterFunc(reign, func() { sock.Conn.Close() })
+		return sock, nil
 	}
 	watching, stop := context.WithCancel(context.Background())
 	s.stop = stop
@@ -208,17 +208,17 @@ func (s *sentinels) listen(ctx context.Context) {
 
 // listenTo returns when the connection fails, or when ctx ends.
 func (s *sentinels) listenTo(ctx context.Context, addr string) {
-	socket, err := s.dialer.connect(ctx, addr)
+	sock, err := s.dialer.connect(ctx, addr)
 	if err != nil {
 		return
 	}
-	defer socket.Close()
-	defer context.AfterFunc(ctx, func() { socket.Close() })()
-	if _, err := socket.Write([]byte("SUBSCRIBE +switch-master\r\n")); err != nil {
+	defer sock.Close()
+	defer context.AfterFunc(ctx, func() { sock.Close() })()
+	if _, err := sock.Write([]byte("SUBSCRIBE +switch-master\r\n")); err != nil {
 		return
 	}
 	for b := make([]byte, 1024); ; {
-		if _, err := socket.Read(b); err != nil {
+		if _, err := sock.Read(b); err != nil {
 			return
 		}
 		// Whatever it is: to ask is simpler than to understand it.
