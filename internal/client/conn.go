@@ -18,6 +18,13 @@ import (
 // checkAfter is how long a connection may have been idle without being checked.
 const checkAfter = 10 * time.Millisecond
 
+// go-redis writes and reads 4 KB at a time. A pipeline of small commands costs more in system calls than in anything
+// else then, so that it is sent and received by more: of 32 SETEX of 5 KB it took 2.2 times as long without.
+const (
+	outSize = 64 << 10
+	inSize  = 32 << 10
+)
+
 // started is what conn.used counts from: that is cheaper than time.Now.
 var started = time.Now()
 
@@ -34,16 +41,26 @@ type conn struct {
 	used     time.Duration // when it was opened, or written to with nothing in flight
 	failures uint32        // of d, seen at that time
 	inFlight bool          // written to and not read from since
+	out      []byte        // written, but not yet sent
+	in, buf  []byte        // received, but not yet read; and where it is received
 	deadline time.Time     // for writing
 }
 
-// Write writes to a connection that is open: if nothing is in flight, it is checked and opened anew if need be.
+// Write writes to a connection that is open: if nothing is in flight, it is checked and opened anew if need be. What is
+// written goes out with the Read that follows, or when there is much of it.
 func (c *conn) Write(b []byte) (int, error) {
 	if !c.inFlight {
 		if err := c.ensureOpen(); err != nil {
 			return 0, err
 		}
 		c.inFlight = true
+	}
+	if len(c.out)+len(b) <= outSize {
+		c.out = append(c.out, b...)
+		return len(b), nil
+	}
+	if err := c.flush(); err != nil {
+		return 0, err
 	}
 	n, err := c.socket.Write(b)
 	if err != nil {
@@ -52,12 +69,45 @@ func (c *conn) Write(b []byte) (int, error) {
 	return n, err
 }
 
+func (c *conn) flush() error {
+	if len(c.out) == 0 {
+		return nil
+	}
+	_, err := c.socket.Write(c.out)
+	if c.out = c.out[:0]; err != nil {
+		c.d.fail(err)
+	}
+	return err
+}
+
 func (c *conn) Read(b []byte) (int, error) {
 	if c.socket == nil {
 		return 0, c.err
 	}
-	n, err := c.socket.Read(b)
+	if err := c.flush(); err != nil {
+		return 0, err
+	}
 	c.inFlight = false
+	if len(c.in) == 0 {
+		if len(b) >= inSize {
+			return c.receive(b)
+		}
+		if c.buf == nil {
+			c.buf = make([]byte, inSize)
+		}
+		n, err := c.receive(c.buf)
+		if err != nil {
+			return 0, err
+		}
+		c.in = c.buf[:n]
+	}
+	n := copy(b, c.in)
+	c.in = c.in[n:]
+	return n, nil
+}
+
+func (c *conn) receive(b []byte) (int, error) {
+	n, err := c.socket.Read(b)
 	if err != nil {
 		c.d.fail(err)
 	}
@@ -100,6 +150,7 @@ func (c *conn) connect(ctx context.Context) error {
 	}
 	c.socket, c.err = s, err
 	c.mu.Unlock()
+	c.in, c.out = nil, nil
 
 	if old != nil {
 		old.Close()

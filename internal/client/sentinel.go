@@ -7,11 +7,15 @@
 package client
 
 import (
+	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -58,6 +62,10 @@ func newFailover(o Options) *failoverClient {
 		if err != nil {
 			return nil, err
 		}
+		if err := verifyMaster(sock, master, toMaster.replyTimeout); err != nil {
+			sock.Close()
+			return nil, err
+		}
 		sock.done = context.AfterFunc(reign, func() { sock.Conn.Close() })
 		return sock, nil
 	}
@@ -66,6 +74,33 @@ func newFailover(o Options) *failoverClient {
 	go s.watch(watching)
 	go s.listen(watching)
 	return &failoverClient{redis.NewClient(o.node(o.MasterName, toMaster)), s}
+}
+
+// verifyMaster asks a server whether it agrees that it is the master. After a failover a Sentinel may not have heard of
+// it for a while, and the former master answers reads with what it has, as a replica. An error reply, such as NOPERM for
+// INFO, is no reason not to try.
+func verifyMaster(s *socket, addr string, limit time.Duration) error {
+	if err := s.SetDeadline(time.Now().Add(limit)); err != nil {
+		return err
+	}
+	if _, err := s.Write([]byte("INFO replication\r\n")); err != nil {
+		return err
+	}
+	replies := bufio.NewReader(s)
+	line, err := replies.ReadString('\n')
+	if err != nil {
+		return err
+	}
+	if n, err := strconv.Atoi(strings.TrimSpace(strings.TrimPrefix(line, "$"))); err == nil {
+		info := make([]byte, n+len("\r\n"))
+		if _, err := io.ReadFull(replies, info); err != nil {
+			return err
+		}
+		if bytes.Contains(info, []byte("role:slave")) {
+			return networkError{fmt.Errorf("%s is a replica, though a Sentinel still calls it the master", addr)}
+		}
+	}
+	return s.SetDeadline(time.Time{})
 }
 
 func (c *failoverClient) Close() error {

@@ -234,6 +234,7 @@ func TestAnnouncedMasterIsUsedAtOnce(t *testing.T) {
 	c := open(t, sentinelOptions(sentinel.addr))
 	fillPool(t, c, 10)
 	await(t, sentinel.listening)
+	fastest := time.Hour // of several, because any one may meet a machine that stalls
 	for i := 1; i <= 6; i++ {
 		sentinel.announce(servers[i%2])
 		start := time.Now()
@@ -242,13 +243,32 @@ func TestAnnouncedMasterIsUsedAtOnce(t *testing.T) {
 			_ = c.ProcessContext(within(t, 10*time.Second), number)
 			return number.Val() == fmt.Sprint(i%2)
 		})
-		if d := time.Since(start); d > 300*time.Millisecond {
-			t.Errorf("switch %d took %v", i, d)
-		}
+		fastest = min(fastest, time.Since(start))
+	}
+	if fastest > 500*time.Millisecond { // without the announcement it is noticed within a second
+		t.Errorf("the fastest switch took %v", fastest)
 	}
 	if err := c.Close(); err != nil {
 		t.Errorf("close, with connections to the former master: %v", err)
 	}
+}
+
+func TestReplicaIsNotTakenForTheMaster(t *testing.T) {
+	t.Parallel()
+	master, replica := redistest.Start(t), redistest.Start(t)
+	replicaOf := func(host string, port interface{}) {
+		if err := replica.Client().Do("replicaof", host, port).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	replicaOf("127.0.0.1", master.Port())
+	c := open(t, sentinelOptions(startFakeSentinel(t, replica).addr))
+	ctx := within(t, 20*time.Second)
+	if err := ping(ctx, c); err == nil || !strings.Contains(err.Error(), "is a replica") {
+		t.Errorf("ping: %v", err)
+	}
+	replicaOf("no", "one")
+	await(t, func() bool { return ping(ctx, c) == nil })
 }
 
 func TestClosedFailoverClient(t *testing.T) {
