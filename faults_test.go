@@ -8,13 +8,16 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"reflect"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	redis "github.com/beego-session/redis"
 	"github.com/beego-session/redis/internal/redistest"
+	"github.com/beego/beego/v2/server/web/session"
 	goredis "github.com/go-redis/redis/v7"
 )
 
@@ -159,15 +162,25 @@ func TestACallIsBoundedInTime(t *testing.T) {
 	}
 }
 
+// singleCommands is the rest of a hook that is about commands outside of pipelines.
+type singleCommands struct{}
+
+func (singleCommands) BeforeProcess(ctx context.Context, _ goredis.Cmder) (context.Context, error) {
+	return ctx, nil
+}
+
+func (singleCommands) BeforeProcessPipeline(ctx context.Context, _ []goredis.Cmder) (context.Context, error) {
+	return ctx, nil
+}
+
+func (singleCommands) AfterProcessPipeline(context.Context, []goredis.Cmder) error { return nil }
+
 // loseReplies is a hook that executes commands and then pretends that the connection failed before the reply came.
 type loseReplies struct {
+	singleCommands
 	command string
 	left    atomic.Int32
 	sent    atomic.Int32
-}
-
-func (h *loseReplies) BeforeProcess(ctx context.Context, _ goredis.Cmder) (context.Context, error) {
-	return ctx, nil
 }
 
 func (h *loseReplies) AfterProcess(_ context.Context, cmd goredis.Cmder) error {
@@ -179,12 +192,6 @@ func (h *loseReplies) AfterProcess(_ context.Context, cmd goredis.Cmder) error {
 	}
 	return nil
 }
-
-func (h *loseReplies) BeforeProcessPipeline(ctx context.Context, _ []goredis.Cmder) (context.Context, error) {
-	return ctx, nil
-}
-
-func (h *loseReplies) AfterProcessPipeline(context.Context, []goredis.Cmder) error { return nil }
 
 func TestALostReplyIsNoConflictAndLosesNothing(t *testing.T) {
 	s := redistest.Start(t)
@@ -240,6 +247,69 @@ func TestALostReplyIsNoConflictAndLosesNothing(t *testing.T) {
 type manySlots struct{ *goredis.Client }
 
 func (c manySlots) ForEachMaster(f func(*goredis.Client) error) error { return f(c.Client) }
+
+// meanwhile is a hook that lets something happen right before the first removal by script, whose error keeps it from
+// being sent.
+type meanwhile struct {
+	singleCommands
+	once    sync.Once
+	happens func() error
+}
+
+func (h *meanwhile) BeforeProcess(ctx context.Context, cmd goredis.Cmder) (_ context.Context, err error) {
+	if cmd.Name() == "evalsha" {
+		h.once.Do(func() { err = h.happens() })
+	}
+	return ctx, err
+}
+
+func (*meanwhile) AfterProcess(context.Context, goredis.Cmder) error { return nil }
+
+func TestWhileASessionIsCopiedToAnotherServer(t *testing.T) {
+	s := redistest.Start(t)
+	raw := s.Client()
+	later, err := session.EncodeGob(map[any]any{"n": 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range []struct {
+		name    string
+		happens func(id string) error
+		want    map[any]any // nil: an error, and the old session stays
+	}{
+		{"it is changed: the change goes along", func(id string) error { return raw.Set(id, later, 0).Err() }, map[any]any{"n": 2}},
+		{"it is destroyed: there is nothing to carry on", func(id string) error { return raw.Del(id).Err() }, map[any]any{}},
+		{"it cannot be removed: it stays", func(string) error { return errors.New("no more") }, nil},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			client := goredis.NewClient(&goredis.Options{Addr: s.Addr()})
+			defer func() { _ = client.Close() }()
+			p := redis.NewProvider(manySlots{client})
+			if err := p.SessionInit(ctx, life, ""); err != nil {
+				t.Fatal(err)
+			}
+			site := &site{T: t, raw: raw, Provider: p}
+			id, next := site.create("n", 1), newID()
+			client.AddHook(&meanwhile{happens: func() error { return row.happens(id) }})
+			store, err := p.SessionRegenerate(ctx, id, next)
+			if row.want == nil {
+				if store != nil || err == nil {
+					t.Errorf("SessionRegenerate = %v, %v", store, err)
+				}
+				site.gone(next)
+				site.holds(id, "n", 1)
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			site.gone(id)
+			if got := site.stored(next); !reflect.DeepEqual(got, row.want) {
+				t.Errorf("the session is %v, want %v", got, row.want)
+			}
+		})
+	}
+}
 
 func TestAnApplicationBringsItsOwnClient(t *testing.T) {
 	s := redistest.Start(t)
