@@ -64,7 +64,7 @@ func counter(ctx *webcontext.Context) {
 		}
 		ctx.Input.CruSession = store
 	case "/logout":
-		_ = ctx.Input.CruSession.Flush(nil) //nolint:staticcheck // as beego's Controller.DestroySession does
+		_ = ctx.Input.CruSession.Flush(ctx.Request.Context())
 		web.GlobalSessions.SessionDestroy(ctx.ResponseWriter, ctx.Request)
 	}
 	visits, _ := ctx.Input.Session("visits").(int)

@@ -35,9 +35,9 @@ type SessionStore struct {
 // Set puts a value under a key. A value that could not be saved is refused here: one under a key that is not hashable
 // or is NaN, and one of a type that encoding/gob does not know how to write, like a chan or a func. A nil value deletes
 // the key, because Get could not tell the two apart.
-func (s *SessionStore) Set(_ context.Context, key, value any) error {
+func (s *SessionStore) Set(ctx context.Context, key, value any) error {
 	if value == nil {
-		return s.Delete(nil, key)
+		return s.Delete(ctx, key)
 	}
 	if !hashable(key) || key != key {
 		return fmt.Errorf("session/redis: a key of type %T cannot be found again in a session: use a string", key)
