@@ -162,6 +162,31 @@ func TestACallIsBoundedInTime(t *testing.T) {
 	}
 }
 
+func TestACancelledReadDoesNotWaitForTheServer(t *testing.T) {
+	s := redistest.Start(t)
+	proxy := redistest.Proxy(t, s.Addr())
+	p := open(t, fmt.Sprintf(`{"save_path":%q,"read_timeout":"1m"}`, proxy.Addr()), life)
+	s.Pause()
+	t.Cleanup(s.Resume)
+	before := proxy.RoundTrips()
+	cancellable, cancel := context.WithCancel(ctx)
+	result := make(chan error)
+	go func() {
+		_, err := p.SessionExist(cancellable, newID())
+		result <- err
+	}()
+	await(t, "the command to be sent", func() bool { return proxy.RoundTrips() > before })
+	cancel()
+	select {
+	case err := <-result:
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("SessionExist = %v", err)
+		}
+	case <-time.After(30 * time.Second):
+		t.Error("SessionExist still waits for the server")
+	}
+}
+
 // singleCommands is the rest of a hook that is about commands outside of pipelines.
 type singleCommands struct{}
 

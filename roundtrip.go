@@ -50,11 +50,8 @@ func (r *roundTrips) do(ctx context.Context, cmds ...redis.Cmder) error {
 		for _, cmd := range cmds {
 			cmd.SetErr(nil) // go-redis keeps the error of an earlier attempt
 		}
-		c := &call{ctx, cmds}
-		if c.size() > largeCall {
-			r.send([]*call{c})
-		} else if err := r.lanes.Do(ctx, c); err != nil {
-			return err // and c may still be under way
+		if err := r.travel(&call{ctx, cmds}); err != nil {
+			return err // and the call may still be under way
 		}
 		for _, cmd := range cmds {
 			if err := cmd.Err(); err != nil && err != redis.Nil {
@@ -63,6 +60,29 @@ func (r *roundTrips) do(ctx context.Context, cmds ...redis.Cmder) error {
 		}
 		return nil
 	})
+}
+
+// travel sends a call, with those of others where that is faster, and returns when its commands have their replies. go-redis
+// does not interrupt a command whose context is cancelled; the caller is not kept waiting for it.
+func (r *roundTrips) travel(c *call) error {
+	send := func() error {
+		if c.size() > largeCall {
+			r.send([]*call{c})
+			return nil
+		}
+		return r.lanes.Do(c.ctx, c)
+	}
+	if c.ctx.Done() == nil {
+		return send()
+	}
+	sent := make(chan error, 1)
+	go func() { sent <- send() }()
+	select {
+	case err := <-sent:
+		return err
+	case <-c.ctx.Done():
+		return c.ctx.Err()
+	}
 }
 
 // call is the commands of one round trip.
