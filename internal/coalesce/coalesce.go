@@ -3,6 +3,7 @@
 package coalesce
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"runtime"
@@ -37,7 +38,6 @@ type Group[T any] struct {
 	mu     sync.Mutex // protects the fields below, and every batch that is not yet taken
 	open   *batch[T]  // the batch that new items join, nil if there is none
 	queued int        // items in batches that are not yet taken
-	size   int        // of the batch taken last: room for the next
 }
 
 // A batch belongs to all its callers. The one who opened it leads: it takes the batch and runs it for all.
@@ -50,19 +50,10 @@ type batch[T any] struct {
 
 // New returns a Group that hands items to run. Calls of run are concurrent; run must not keep the slice.
 func New[T any](run func(batch []T), limits Limits) *Group[T] {
-	for _, l := range []struct {
-		field    *int
-		standard int
-	}{
-		{&limits.Alone, 2 * runtime.GOMAXPROCS(0)},
-		{&limits.Lanes, 16},
-		{&limits.Batch, 64},
-		{&limits.Queue, 1024},
-	} {
-		if *l.field == 0 {
-			*l.field = l.standard
-		}
-	}
+	limits.Alone = cmp.Or(limits.Alone, 2*runtime.GOMAXPROCS(0))
+	limits.Lanes = cmp.Or(limits.Lanes, 16)
+	limits.Batch = cmp.Or(limits.Batch, 64)
+	limits.Queue = cmp.Or(limits.Queue, 1024)
 	return &Group[T]{run: run, limits: limits, lanes: make(chan struct{}, limits.Lanes), born: time.Now()}
 }
 
@@ -117,7 +108,7 @@ func (g *Group[T]) join(item T) (*batch[T], int) {
 	}
 	b := g.open
 	if b == nil {
-		b = &batch[T]{items: make([]T, 0, g.size), done: make(chan struct{})}
+		b = &batch[T]{done: make(chan struct{})}
 		g.open = b
 	}
 	b.items = append(b.items, item)
@@ -177,7 +168,6 @@ func (g *Group[T]) take(b *batch[T]) []T {
 		g.open = nil
 	}
 	g.queued -= len(b.items)
-	g.size = len(b.items)
 	if b.gone == nil {
 		return b.items
 	}

@@ -93,15 +93,21 @@ func (h *held) await(what string, condition func() bool) {
 	}
 }
 
-func (h *held) wantStarted(want ...int) {
+func (h *held) nextBatch() []int {
 	h.t.Helper()
 	select {
-	case got := <-h.started:
-		if !slices.Equal(got, want) {
-			h.t.Fatalf("run was given %v, want %v", got, want)
-		}
+	case batch := <-h.started:
+		return batch
 	case <-time.After(10 * time.Second):
-		h.t.Fatalf("run was not called, want it with %v", want)
+		h.t.Fatal("run was not called")
+		return nil
+	}
+}
+
+func (h *held) wantStarted(want ...int) {
+	h.t.Helper()
+	if got := h.nextBatch(); !slices.Equal(got, want) {
+		h.t.Fatalf("run was given %v, want %v", got, want)
 	}
 }
 
@@ -166,7 +172,7 @@ func TestBatchIsLimited(t *testing.T) {
 	close(h.release)
 	var sizes []int
 	for range 3 {
-		sizes = append(sizes, len(<-h.started))
+		sizes = append(sizes, len(h.nextBatch()))
 	}
 	slices.Sort(sizes)
 	if want := []int{1, 3, 3}; !slices.Equal(sizes, want) {
