@@ -51,8 +51,9 @@ type commands struct {
 
 // read fetches a session and how long it has to live, in one round trip.
 func (c *commands) read(ctx context.Context, key string) (stored, error) {
-	get := redis.NewStringCmd("get", key)
-	pttl := redis.NewIntCmd("pttl", key)
+	var k any = key // once for both
+	get := redis.NewStringCmd("get", k)
+	pttl := redis.NewIntCmd("pttl", k)
 	if err := c.do(ctx, get, pttl); err != nil {
 		return stored{}, err
 	}

@@ -18,10 +18,10 @@ type idLocks struct {
 	}
 }
 
-// idLock is a held lock; its shard's mutex protects waiting.
+// idLock is a held lock; its shard's mutex protects it.
 type idLock struct {
 	waiting int
-	turn    chan struct{} // passes the lock on to one of those who wait
+	turn    chan struct{} // passes the lock on to one of those who wait; nil before the first
 }
 
 func newIDLocks() *idLocks {
@@ -38,9 +38,12 @@ func (l *idLocks) lock(id string, limit time.Duration) bool {
 	shard.Lock()
 	held, busy := shard.held[id]
 	if !busy {
-		shard.held[id] = &idLock{turn: make(chan struct{}, 1)}
+		shard.held[id] = &idLock{}
 		shard.Unlock()
 		return true
+	}
+	if held.turn == nil {
+		held.turn = make(chan struct{}, 1)
 	}
 	held.waiting++
 	shard.Unlock()

@@ -173,10 +173,10 @@ func (p *Provider) SessionExist(ctx context.Context, sid string) (bool, error) {
 	}
 	changes := b.handoff.changes(sid)
 	found, err := b.commands.read(background(ctx), b.key(sid))
-	if isReply(err, "WRONGTYPE") {
-		return false, nil
-	}
 	if err != nil {
+		if isReply(err, "WRONGTYPE") {
+			return false, nil
+		}
 		return false, b.wrap("look up", sid, err)
 	}
 	if found.present {

@@ -62,27 +62,29 @@ func (r *roundTrips) do(ctx context.Context, cmds ...redis.Cmder) error {
 	})
 }
 
-// travel sends a call, with those of others where that is faster, and returns when its commands have their replies. go-redis
-// does not interrupt a command whose context is cancelled; the caller is not kept waiting for it.
+// travel sends a call and returns when its commands have their replies. go-redis does not interrupt a command whose
+// context is cancelled; the caller is not kept waiting for it.
 func (r *roundTrips) travel(c *call) error {
-	send := func() error {
-		if c.size() > largeCall {
-			r.send([]*call{c})
-			return nil
-		}
-		return r.lanes.Do(c.ctx, c)
-	}
 	if c.ctx.Done() == nil {
-		return send()
+		return r.join(c)
 	}
 	sent := make(chan error, 1)
-	go func() { sent <- send() }()
+	go func() { sent <- r.join(c) }()
 	select {
 	case err := <-sent:
 		return err
 	case <-c.ctx.Done():
 		return c.ctx.Err()
 	}
+}
+
+// join sends a call, with those of others where that is faster.
+func (r *roundTrips) join(c *call) error {
+	if c.size() > largeCall {
+		r.send([]*call{c})
+		return nil
+	}
+	return r.lanes.Do(c.ctx, c)
 }
 
 // call is the commands of one round trip.
