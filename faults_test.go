@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"reflect"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -39,6 +40,31 @@ func TestARestartedServerCostsNoRequest(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestASecondConfigurationClosesTheFirstClient(t *testing.T) {
+	s := redistest.Start(t)
+	connections := func() int {
+		clients, err := s.Client().ClientList().Result()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.Count(clients, "user=default")
+	}
+	p := open(t, fmt.Sprintf(`{"save_path":%q,"min_idle_conns":10}`, s.Addr()), life)
+	store, err := p.SessionRead(ctx, newID())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.SessionInit(ctx, life, s.Addr()); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "the first client to fill its pool", func() bool { runtime.GC(); return connections() > 10 })
+	store.SessionRelease(ctx, nil) // on the first client, which stays open for it
+	await(t, "the first client to be closed", func() bool { runtime.GC(); return connections() < 10 })
+	if _, err := p.SessionExist(ctx, newID()); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -83,13 +83,13 @@ type backend struct {
 
 // SessionInit connects to Redis. maxlifetime is the life time of a session in seconds, where 0 is for ever. cfg is a
 // comma-separated string, JSON or a URL; the README lists its keys. A later call starts from scratch, and requests
-// under way finish on the earlier connections; the same configuration keeps them. Where it fails, the provider stays as
-// it was.
+// under way finish on the earlier connections, which are closed after that; the same configuration keeps them. Where it
+// fails, the provider goes on with what it had.
 func (p *Provider) SessionInit(ctx context.Context, maxlifetime int64, cfg string) error {
 	p.init.Lock()
 	defer p.init.Unlock()
 	if maxlifetime < 0 || maxlifetime > maxLife {
-		return fmt.Errorf("session/redis: a life time of %d seconds is not possible: give 1 to %d, or 0 for ever", maxlifetime, int64(maxLife))
+		return fmt.Errorf("session/redis: a life time of %d seconds is not possible: give 1 to %d, or 0 for ever", maxlifetime, maxLife)
 	}
 	parsed, warnings, err := parseConfig(p.mode, cfg)
 	if err != nil {
