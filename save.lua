@@ -7,8 +7,8 @@
 -- ARGV[4]  the value the writer read, if present
 --
 -- The old value is compared as it is. Its SHA-1 instead, by redis.sha1hex, was slower, because Redis hashes every string
--- that enters Lua anyhow: of a plain SETEX's time a save took, at 0.2, 1 and 5 KB with 16 goroutines, 1.27, 1.50 and 1.87
--- times with the old bytes, and 1.48, 1.71 and 2.09 times with their SHA-1 (docs/bench.md).
+-- that enters Lua anyhow: of a plain SETEX's time a save took, at 0.2, 1 and 5 KB with 16 goroutines, 1.49, 1.80 and 1.82
+-- times with the old bytes, and 1.58, 1.86 and 2.05 times with their SHA-1 (docs/bench.md).
 --
 -- Returns 1 when saved, 0 when there is no session to save into, or the value that somebody else wrote meanwhile.
 
