@@ -6,9 +6,9 @@
 -- ARGV[3]  what the writer read: 'present', 'absent' (create it), or 'never' (absent, and not to be created)
 -- ARGV[4]  the value the writer read, if present
 --
--- The old value is compared as it is. Its SHA-1 instead, by redis.sha1hex, was slower, because Redis hashes every string
--- that enters Lua anyhow: of a plain SETEX's time a save took, at 0.2, 1 and 5 KB with 16 goroutines, 1.49, 1.80 and 1.82
--- times with the old bytes, and 1.58, 1.86 and 2.05 times with their SHA-1 (docs/bench.md).
+-- The old value is compared as it is. Its SHA-1 instead, by redis.sha1hex, was slower: most of the time goes into turning
+-- the arguments and what is stored into Lua strings. Of a plain SETEX's time a save took, at 0.2, 1 and 5 KB with 16
+-- goroutines, 1.49, 1.80 and 1.82 times with the old bytes, and 1.58, 1.86 and 2.05 times with their SHA-1 (docs/bench.md).
 --
 -- Returns 1 when saved, 0 when there is no session to save into, or the value that somebody else wrote meanwhile.
 
