@@ -103,3 +103,43 @@ func FuzzRoundTrip(f *testing.F) {
 		}
 	})
 }
+
+// FuzzEqual shows that Equal tells apart what a reader could, and nothing else.
+func FuzzEqual(f *testing.F) {
+	random := rand.NewChaCha8([32]byte{})
+	for i := range 200 {
+		input := make([]byte, 100)
+		random.Read(input)
+		f.Add(input, i%100, byte(i%3))
+	}
+	f.Fuzz(func(t *testing.T, input []byte, change int, by byte) {
+		changed := slices.Clone(input)
+		if 0 <= change && change < len(changed) {
+			changed[change] += by
+		}
+		a, b := (&source{input}).value(3), (&source{changed}).value(3)
+		readA, errA := readBack(a)
+		readB, errB := readBack(b)
+		if errA != nil || errB != nil {
+			return
+		}
+		if again, err := readBack(readA); err != nil || dump(again) != dump(readA) {
+			return // a time with an odd number of seconds to UTC reads back as another one each time
+		}
+		if equal, want := gobmap.Equal(readA, b), dump(readA) == dump(readB); equal != want {
+			t.Errorf("Equal = %v\n%s was read\n%s reads back as %s", equal, dump(readA), dump(b), dump(readB))
+		}
+		if !gobmap.Equal(readA, a) || !gobmap.Equal(readA, readA) {
+			t.Errorf("%s is not equal to what reads back of it, %s", dump(a), dump(readA))
+		}
+	})
+}
+
+func readBack(v any) (any, error) {
+	data, err := encodeGob(map[any]any{"": v})
+	if err != nil {
+		return nil, err
+	}
+	m, err := decodeGob(data)
+	return m[""], err
+}
