@@ -1,36 +1,60 @@
-// The Redis commands that a session needs, each as one call that is repeated where that is safe.
+// The Redis commands that a session needs. Each may be executed twice, or long after the client has gone on: none does
+// harm by that.
 
 package redis
 
 import (
 	"context"
 	_ "embed"
+	"encoding/hex"
 	"errors"
+	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
 
+	"github.com/beego-session/redis/internal/record"
 	"github.com/go-redis/redis/v7"
 )
 
 var (
 	//go:embed save.lua
 	saveSource string
+	//go:embed create.lua
+	createSource string
 	//go:embed regenerate.lua
 	regenerateSource string
+	//go:embed unregenerate.lua
+	unregenerateSource string
 	//go:embed remove.lua
 	removeSource string
+	//go:embed unremove.lua
+	unremoveSource string
 
-	saveScript       = newScript(saveSource)
-	regenerateScript = newScript(regenerateSource)
-	removeScript     = newScript(removeSource)
+	saveScript         = newScript(saveSource)
+	createScript       = newScript(createSource)
+	regenerateScript   = newScript(regenerateSource)
+	unregenerateScript = newScript(unregenerateSource)
+	removeScript       = newScript(removeSource)
+	unremoveScript     = newScript(unremoveSource)
 )
 
 // stored is a session as Redis holds it.
 type stored struct {
-	data    string
-	present bool
-	expires time.Time // zero where it does not expire
+	value     record.Value
+	present   bool
+	expires   time.Time // zero where it does not expire
+	tombstone string    // what was left when the id was destroyed, if that was of late and was asked for
+}
+
+// written is what a session is after value was written now.
+func written(value record.Value, life int64) stored {
+	s := stored{value: value, present: true}
+	if life > 0 {
+		s.expires = time.Now().Add(time.Duration(life) * time.Second)
+	}
+	return s
 }
 
 // verdict is what became of a save.
@@ -39,62 +63,146 @@ type verdict int
 const (
 	saved    verdict = iota
 	gone             // there is no session to save into: it was destroyed, regenerated or has expired
+	missing          // there is none, and it was not to be created
 	conflict         // somebody else wrote meanwhile
 )
 
+// errUnknown is the error of a save whose first reply was lost and whose session has been saved so often since that its
+// versions no longer tell whether that save was among them.
+var errUnknown = fmt.Errorf("the reply was lost, and after more than %d other saves nobody can tell whether it was saved", record.Kept-1)
+
 // commands is what a session asks of one server or cluster. Keys are whole, life times are in seconds and 0 means no
 // expiry. Its errors are those of go-redis and of the server: the caller adds what it was doing, and where.
+//
+// A session that is removed leaves a tombstone for a while. It tells a request that found no session when it began, and
+// is about to create one, that the id was destroyed since; and it tells a removal that is repeated from one that comes
+// too late.
 type commands struct {
 	*roundTrips
-	prefix string // with which every key begins
+	prefix        string // with which every key begins
+	tombstoneLife int64  // longer than any command may be under way
 }
+
+// minTombstoneLife is how many seconds a tombstone lasts at least: longer than most requests.
+const minTombstoneLife = 300
+
+// temporaryLife is how many seconds a large value may wait under a key of its own for the script that is sent with it.
+const temporaryLife = 5
+
+// Other keys than those of sessions have the key of a session in braces, so that a cluster keeps both on one server.
+// They begin with the prefix like all others, for users who may touch no others.
+const (
+	tombstones  = "gone:{"
+	temporaries = "save:{"
+	removals    = "moved:{" // where no scripts can be run
+)
+
+// auxiliary tells whether what stands behind the prefix in a key is none of a session.
+func auxiliary(name string) bool {
+	return strings.HasPrefix(name, tombstones) || strings.HasPrefix(name, temporaries) || strings.HasPrefix(name, removals)
+}
+
+func (c *commands) tombstone(key string) string { return c.prefix + tombstones + key + "}" }
 
 // read fetches a session and how long it has to live, in one round trip.
 func (c *commands) read(ctx context.Context, key string) (stored, error) {
+	return c.fetch(ctx, key)
+}
+
+// look is read for whoever may create the session: it also tells of a tombstone. Other commands may travel along.
+func (c *commands) look(ctx context.Context, key string, also ...redis.Cmder) (stored, error) {
+	tombstone := redis.NewStringCmd("get", c.tombstone(key))
+	s, err := c.fetch(ctx, key, append(also, tombstone)...)
+	s.tombstone = tombstone.Val()
+	return s, err
+}
+
+func (c *commands) fetch(ctx context.Context, key string, also ...redis.Cmder) (stored, error) {
 	var k any = key // once for both
 	get := redis.NewStringCmd("get", k)
 	pttl := redis.NewIntCmd("pttl", k)
-	if err := c.do(ctx, get, pttl); err != nil {
+	cmds := append(append(make([]redis.Cmder, 0, 4), get, pttl), also...)
+	if err := c.do(ctx, cmds...); err != nil || get.Err() == redis.Nil {
 		return stored{}, err
 	}
-	if get.Err() == redis.Nil {
-		return stored{}, nil
-	}
-	s := stored{data: get.Val(), present: true}
+	s := stored{value: record.Value(get.Val()), present: true}
 	if ms := pttl.Val(); ms >= 0 {
 		s.expires = time.Now().Add(time.Duration(ms) * time.Millisecond)
 	}
 	return s, nil
 }
 
-// save writes data, if the session still is what was read. Where create is false it never makes a new session. On a
-// conflict it returns what it found.
-func (c *commands) save(ctx context.Context, key string, read stored, data string, life int64, create bool) (verdict, string, error) {
-	if c.scriptless.Load() {
-		return c.saveWithoutScript(ctx, key, read, data, life, create)
-	}
-	was := "present"
-	if !read.present {
-		if was = "never"; create {
-			was = "absent"
-		}
-	}
-	reply, err := c.eval(ctx, saveScript, []string{key}, data, life, was, read.data)
-	if c.scriptless.Load() {
-		return c.saveWithoutScript(ctx, key, read, data, life, create)
-	}
-	if err != nil {
-		return 0, "", err
-	}
-	verdict, found := judge(reply)
-	return verdict, found, nil
+// removed tells whether a session that is not there was destroyed or regenerated of late.
+func (c *commands) removed(ctx context.Context, key string) (bool, error) {
+	get := redis.NewStringCmd("get", c.tombstone(key))
+	err := c.do(ctx, get)
+	return err == nil && get.Err() == nil, err
 }
 
-// judge reads the reply of save.lua and remove.lua.
-func judge(reply any) (v verdict, found string) {
+// save writes a value, if the session still is what was read. Where create is false it never makes a new session. On a
+// conflict it returns what it found.
+func (c *commands) save(ctx context.Context, key string, read stored, value record.Value, life int64, create bool) (verdict, record.Value, error) {
+	if !read.present && !create {
+		found, err := c.look(ctx, key)
+		switch {
+		case err != nil:
+			return 0, "", err
+		case found.tombstone != "" && found.tombstone != read.tombstone:
+			return gone, "", nil
+		case !found.present:
+			return missing, "", nil
+		}
+		return conflict, found.value, nil
+	}
+	if c.scriptless() {
+		return c.saveWithoutScript(ctx, key, read, value, life)
+	}
+	var reply any
+	var doubtful bool
+	var err error
+	if read.present {
+		reply, doubtful, err = c.update(ctx, key, read.value, value, life)
+	} else {
+		reply, doubtful, err = c.create(ctx, key, read.tombstone, value, life)
+	}
+	switch {
+	case err != nil && c.scriptless():
+		return c.saveWithoutScript(ctx, key, read, value, life)
+	case err != nil:
+		return 0, "", err
+	}
+	verdict, theirs := judge(reply)
+	if reply == int64(2) {
+		found, err := c.read(ctx, key)
+		if err != nil {
+			return 0, "", err
+		}
+		if verdict, theirs = conflict, found.value; !found.present {
+			verdict = gone
+		}
+	}
+	if verdict == conflict {
+		verdict, err = settle(read, value, theirs, doubtful)
+	}
+	return verdict, theirs, err
+}
+
+// settle finds out whether a save that found another value had been done before, if a reply was lost.
+func settle(read stored, value, theirs record.Value, doubtful bool) (verdict, error) {
+	switch {
+	case theirs.Holds(value.Version()):
+		return saved, nil
+	case !doubtful, theirs.Holds(read.value.Version()), !read.present && theirs.Complete():
+		return conflict, nil // the versions since the read are all there, and this is none of them
+	}
+	return 0, errUnknown
+}
+
+// judge reads the reply of a script.
+func judge(reply any) (v verdict, found record.Value) {
 	switch reply := reply.(type) {
 	case string:
-		return conflict, reply
+		return conflict, record.Value(reply)
 	case int64:
 		if reply == 1 {
 			return saved, ""
@@ -103,39 +211,103 @@ func judge(reply any) (v verdict, found string) {
 	return gone, ""
 }
 
-// saveWithoutScript keeps every promise of save but one: a write between its GET and its SET is overwritten.
-func (c *commands) saveWithoutScript(ctx context.Context, key string, read stored, data string, life int64, create bool) (verdict, string, error) {
-	get := redis.NewStringCmd("get", key)
-	if err := c.do(ctx, get); err != nil {
-		return 0, "", err
+// ending returns what a session that still is value must end with, and where that begins.
+func ending(value record.Value) (tail string, start int) {
+	if version := value.Version(); version != "" {
+		return string(version), -len(version)
 	}
-	found, absent := get.Val(), get.Err() == redis.Nil
-	if absent && (read.present || !create) {
-		return gone, "", nil
-	}
-	if !absent && found != data && (!read.present || found != read.data) {
-		return conflict, found, nil
-	}
-	// XX does not bring back what is destroyed meanwhile, NX does not overwrite what another request creates.
-	condition := "xx"
-	if absent {
-		condition = "nx"
-	}
-	args := []any{"set", key, data, condition}
-	if life > 0 {
-		args = append(args, "ex", life)
-	}
-	set := redis.NewStatusCmd(args...)
-	if err := c.do(ctx, set); err != nil {
-		return 0, "", err
-	}
-	if set.Err() == redis.Nil && absent {
-		return c.saveWithoutScript(ctx, key, read, data, life, create)
-	} else if set.Err() == redis.Nil {
-		return gone, "", nil
-	}
-	return saved, "", nil
+	return string(value), 0
 }
+
+// largeValue is the size in bytes from which a value is written under a temporary key and then renamed, instead of being
+// passed through a script (docs/bench.md).
+const largeValue = 16 << 10
+
+// update runs save.lua.
+func (c *commands) update(ctx context.Context, key string, read, value record.Value, life int64) (reply any, doubtful bool, err error) {
+	tail, start := ending(read)
+	save := run{script: saveScript, keys: []string{key}, args: []any{string(value), life, tail, start}}
+	reply, doubtful, err = c.write(ctx, save, value)
+	if err == nil || !isReply(err, "TRYAGAIN") {
+		return reply, doubtful, err
+	}
+	reply, again, err := c.eval(ctx, save) // of one key
+	return reply, doubtful || again, err
+}
+
+// create runs create.lua.
+func (c *commands) create(ctx context.Context, key, tombstone string, value record.Value, life int64) (reply any, doubtful bool, err error) {
+	create := run{script: createScript, keys: []string{key, c.tombstone(key)}, args: []any{string(value), life, tombstone}}
+	reply, doubtful, err = c.write(ctx, create, value)
+	if err == nil || !isReply(err, "TRYAGAIN") {
+		return reply, doubtful, err
+	}
+	if found, err := c.look(ctx, key); err != nil || found.tombstone != tombstone && found.tombstone != "" {
+		return int64(0), doubtful, err
+	}
+	create.keys = create.keys[:1]
+	reply, again, err := c.eval(ctx, create)
+	return reply, doubtful || again, err
+}
+
+// write runs a script whose first argument is a value, or empty where the value waits under the last key. While its slot
+// migrates, a cluster answers TRYAGAIN to a script of several keys.
+func (c *commands) write(ctx context.Context, script run, value record.Value) (reply any, doubtful bool, err error) {
+	if len(value) >= largeValue {
+		temporary := c.prefix + temporaries + script.keys[0] + "}:" + hex.EncodeToString([]byte(value.Version()))
+		script.keys = append(slices.Clip(script.keys), temporary)
+		script.args = append([]any{""}, script.args[1:]...)
+		script.before = append(slices.Clip(script.before), redis.NewStatusCmd("setex", temporary, temporaryLife, string(value)))
+	}
+	return c.eval(ctx, script)
+}
+
+// saveWithoutScript keeps every promise of save but one: a write between its GET and its SET is overwritten.
+func (c *commands) saveWithoutScript(ctx context.Context, key string, read stored, value record.Value, life int64) (v verdict, theirs record.Value, err error) {
+	doubtful := false
+	err = c.retry(ctx, func(ctx context.Context) (err error) {
+		// Both again where a reply was lost: only a look tells whether the SET has been done.
+		get, tombstone := redis.NewStringCmd("get", key), redis.NewStringCmd("get", c.tombstone(key))
+		if err := c.once(ctx, get, tombstone); err != nil {
+			return err
+		}
+		found, absent := record.Value(get.Val()), get.Err() == redis.Nil
+		// XX does not bring back what is destroyed meanwhile, NX does not overwrite what another request creates.
+		condition := "xx"
+		switch {
+		case absent && read.present, !read.present && tombstone.Val() != "" && tombstone.Val() != read.tombstone:
+			v = gone
+			return nil
+		case absent:
+			condition = "nx"
+		case !read.present || found != read.value:
+			theirs = found
+			v, err = settle(read, value, theirs, doubtful)
+			return err
+		}
+		args := []any{"set", key, string(value), condition}
+		if life > 0 {
+			args = append(args, "ex", life)
+		}
+		set := redis.NewStatusCmd(args...)
+		switch err := c.once(ctx, set); {
+		case err != nil:
+			doubtful = doubtful || !isReply(err, "")
+			return err
+		case set.Err() == nil:
+			v = saved
+		case absent:
+			return errCreated
+		default:
+			v = gone
+		}
+		return nil
+	})
+	return v, theirs, err
+}
+
+// errCreated has a save look again, because somebody has created the session in between.
+var errCreated = again("another request has created the session")
 
 // touch sets the life time of a session that exists, and does nothing to one that does not.
 func (c *commands) touch(ctx context.Context, key string, life int64) error {
@@ -147,7 +319,12 @@ func (c *commands) touch(ctx context.Context, key string, life int64) error {
 
 // remove deletes a session, or finds it gone.
 func (c *commands) remove(ctx context.Context, key string) error {
-	return c.do(ctx, redis.NewIntCmd("del", key))
+	return c.do(ctx, c.bury(key, record.NewVersion()), redis.NewIntCmd("del", key))
+}
+
+// bury is the command that leaves a tombstone.
+func (c *commands) bury(key string, mark record.Version) redis.Cmder {
+	return redis.NewStatusCmd("setex", c.tombstone(key), c.tombstoneLife, string(mark))
 }
 
 // ping asks whether the server answers.
@@ -155,113 +332,206 @@ func (c *commands) ping(ctx context.Context) error {
 	return c.do(ctx, redis.NewStatusCmd("ping"))
 }
 
-// regenerate moves a session to a new key with a full life time, and returns it. Where there is none under the old key
-// it leaves an empty one under the new.
+// regenerate moves a session to a new key with a full life time, and returns it with one more version. Where there is
+// none under the old key it leaves an empty one under the new. After an error the session is under its old key, unless
+// the error says that this is not known.
 func (c *commands) regenerate(ctx context.Context, oldKey, key string, life int64) (stored, error) {
-	if c.cluster() == nil && !c.scriptless.Load() {
-		reply, err := c.eval(ctx, regenerateScript, []string{oldKey, key}, life)
-		if err == nil {
-			return written(reply.(string), life), nil
-		}
-		if !c.scriptless.Load() {
-			return stored{}, err
-		}
+	if c.cluster() != nil && oldKey != key || c.scriptless() {
+		return c.copyAndRemove(ctx, oldKey, key, life)
 	}
-	return c.copyAndRemove(ctx, oldKey, key, life)
+	version := record.NewVersion()
+	keys := []string{oldKey, key, c.tombstone(oldKey), c.tombstone(key)}
+	get := redis.NewStringCmd("get", key)
+	_, doubtful, err := c.eval(c.forward(ctx), run{
+		script: regenerateScript, keys: keys, after: []redis.Cmder{get},
+		args: []any{string(version), string(record.Empty(version)), life, c.tombstoneLife},
+	})
+	switch {
+	case err == nil && get.Err() == nil:
+		return written(record.Value(get.Val()), life), nil
+	case err == nil:
+		return stored{}, errors.New("the session was removed as soon as it had its new id")
+	case doubtful && oldKey != key:
+		return stored{}, c.unless(err, func() error {
+			_, _, err := c.eval(ctx, run{
+				script: unregenerateScript, keys: keys,
+				args: []any{string(version), c.tombstoneLife},
+			})
+			return err
+		})
+	case c.scriptless():
+		return c.copyAndRemove(ctx, oldKey, key, life)
+	}
+	return stored{}, err
+}
+
+// forward is the context of a regenerate that leaves a third of its time for taking it back.
+func (c *commands) forward(ctx context.Context) context.Context {
+	deadline := time.Now().Add(c.timeLimit)
+	if own, ok := ctx.Deadline(); ok && own.Before(deadline) {
+		deadline = own
+	}
+	return limit(ctx, time.Now().Add(time.Until(deadline)*2/3))
+}
+
+// unless takes back what failed with err, once, and says so where that fails as well.
+func (c *commands) unless(err error, takeBack func() error) error {
+	if failed := takeBack(); failed != nil {
+		return fmt.Errorf("%w; nor is it known whether the session is still under its old id, because taking it back failed as well: %w", err, failed)
+	}
+	return err
 }
 
 // copyAndRemove regenerates where no script may touch both keys. It copies, and removes the old session only if it
-// still is what was copied: of several regenerates at once, the one that removes it carries the data on.
+// still is what was copied: of several regenerates at once, the one that removes it carries the data on. Until that is
+// known the copy stays, so that there is one.
 func (c *commands) copyAndRemove(ctx context.Context, oldKey, key string, life int64) (stored, error) {
-	old, err := c.read(ctx, oldKey)
+	forward := c.forward(ctx)
+	get := redis.NewStringCmd("get", oldKey)
+	now, err := c.look(forward, key, get)
 	if err != nil {
 		return stored{}, err
 	}
-	if oldKey == key {
-		return c.put(ctx, key, old.data, life)
+	old, present := record.Value(get.Val()), get.Err() == nil
+	if oldKey == key && present {
+		return now, c.touch(ctx, key, life)
 	}
-	for old.present {
-		if _, err := c.put(ctx, key, old.data, life); err != nil {
+	for present {
+		version := record.NewVersion()
+		if now, err = c.place(forward, key, now, old.Moved(version), life); err != nil {
+			return stored{}, errors.Join(err, c.remove(ctx, key)) // the old session is untouched
+		}
+		verdict, found, err := c.removeCopied(forward, oldKey, old, version)
+		if err == nil && verdict == saved && found != old { // it was changed right before, and nobody else has it
+			now, err = c.place(forward, key, now, found.Moved(record.NewVersion()), life)
+		}
+		switch {
+		case err != nil:
+			return stored{}, c.unless(err, func() error { return c.unremove(ctx, oldKey, key, old, version, life) })
+		case verdict == saved:
+			return now, nil
+		case verdict == conflict:
+			old = found
+		default:
+			present = false
+		}
+	}
+	if oldKey != key {
+		if err := c.do(forward, c.bury(oldKey, record.NewVersion())); err != nil {
 			return stored{}, err
 		}
-		verdict, found, err := c.removeCopied(ctx, oldKey, old.data, key)
-		if err != nil {
-			// The old id stays valid, so its data may not stay under the new one as well.
-			return stored{}, errors.Join(err, c.remove(ctx, key))
-		}
-		switch verdict {
-		case saved:
-			return written(old.data, life), nil
-		case conflict:
-			old.data = found
-		case gone:
-			old = stored{}
-		}
 	}
-	return c.put(ctx, key, "", life)
+	return c.place(forward, key, now, record.Empty(record.NewVersion()), life)
 }
 
-// removeCopied deletes a session that still is data, which was copied to another key.
-func (c *commands) removeCopied(ctx context.Context, key, data, copiedTo string) (verdict, string, error) {
-	if !c.scriptless.Load() {
-		reply, err := c.eval(ctx, removeScript, []string{key, c.receipt(key)}, data, copiedTo)
+// reserve leaves an empty session, whatever there was.
+func (c *commands) reserve(ctx context.Context, key string, life int64) (stored, error) {
+	now, err := c.look(ctx, key)
+	if err != nil {
+		return stored{}, err
+	}
+	return c.place(ctx, key, now, record.Empty(record.NewVersion()), life)
+}
+
+// place writes a session over what there is now. Like save it does so once: if the command comes late, and the session
+// has gone on, it does nothing.
+func (c *commands) place(ctx context.Context, key string, now stored, value record.Value, life int64) (stored, error) {
+	for {
+		verdict, theirs, err := c.save(ctx, key, now, value, life, true)
+		switch {
+		case err != nil:
+			return stored{}, err
+		case verdict == saved:
+			return written(value, life), nil
+		case verdict == conflict:
+			now = written(theirs, life)
+		default:
+			if now, err = c.look(ctx, key); err != nil {
+				return stored{}, err
+			}
+		}
+		if over(ctx) {
+			return stored{}, fmt.Errorf("the new id is in use: %w", context.DeadlineExceeded)
+		}
+	}
+}
+
+// removeCopied deletes a session that still is what was copied, and returns what it has deleted. version is that of the
+// copy.
+func (c *commands) removeCopied(ctx context.Context, key string, copied record.Value, version record.Version) (verdict, record.Value, error) {
+	if !c.scriptless() {
+		tail, start := ending(copied)
+		reply, _, err := c.eval(ctx, run{
+			script: removeScript, keys: []string{key, c.tombstone(key)},
+			args: []any{tail, start, string(version), c.tombstoneLife},
+		})
 		if err == nil {
 			verdict, found := judge(reply)
+			if verdict == saved {
+				found = copied
+			}
 			return verdict, found, nil
 		}
-		if !c.scriptless.Load() {
+		if !c.scriptless() {
 			return 0, "", err
 		}
 	}
-	del := redis.NewIntCmd("del", key)
-	if err := c.do(ctx, del); err != nil {
+	// A session that was renamed to a key which nobody else knows is ours, whatever it is: a repeat finds it there.
+	removal := c.removal(key, version)
+	get := redis.NewStringCmd("get", removal)
+	err := c.do(ctx, c.bury(key, version), redis.NewStatusCmd("rename", key, removal), get, redis.NewIntCmd("expire", removal, c.tombstoneLife))
+	switch {
+	case err != nil && !isReply(err, "ERR no such key"):
 		return 0, "", err
-	}
-	if del.Val() == 0 {
+	case get.Err() != nil:
 		return gone, "", nil
 	}
-	return saved, "", nil
+	return saved, record.Value(get.Val()), nil
 }
 
-// receipt is a key in the slot of the given one. It begins with the same prefix, so that an ACL which allows the one
-// allows the other.
-func (c *commands) receipt(key string) string {
-	if strings.Contains(c.prefix, "{") {
-		return key + ":moved"
+func (c *commands) removal(key string, version record.Version) string {
+	return c.prefix + removals + key + "}:" + hex.EncodeToString([]byte(version))
+}
+
+// unremove takes back a removal of which no reply came, and then the copy. Without scripts the copy stays: the removal
+// may still come.
+func (c *commands) unremove(ctx context.Context, key, copyKey string, copied record.Value, version record.Version, life int64) error {
+	if c.scriptless() {
+		return c.do(ctx, redis.NewBoolCmd("renamenx", c.removal(key, version), key))
 	}
-	return c.prefix + "moved:{" + key + "}"
-}
-
-// put writes a session whatever there was.
-func (c *commands) put(ctx context.Context, key, data string, life int64) (stored, error) {
-	cmd := redis.NewStatusCmd("setex", key, life, data)
-	if life == 0 {
-		cmd = redis.NewStatusCmd("set", key, data)
+	again := record.NewVersion()
+	_, _, err := c.eval(ctx, run{
+		script: unremoveScript, keys: []string{key, c.tombstone(key)},
+		args: []any{string(version), string(copied.Moved(again)), life, string(again)},
+	})
+	if err != nil {
+		return err
 	}
-	return written(data, life), c.do(ctx, cmd)
+	return c.remove(ctx, copyKey)
 }
 
-// written is what a session is after data was written now.
-func written(data string, life int64) stored {
-	s := stored{data: data, present: true}
+// giveBack undoes a regenerate that was done: the session is under its old key as it was.
+func (c *commands) giveBack(ctx context.Context, oldKey, key string, moved record.Value, life int64) error {
+	if oldKey == key {
+		return nil
+	}
+	args := []any{"set", oldKey, string(moved.Unmoved()), "nx"}
 	if life > 0 {
-		s.expires = time.Now().Add(time.Duration(life) * time.Second)
+		args = append(args, "ex", life)
 	}
-	return s
+	if err := c.do(ctx, redis.NewStatusCmd(args...), redis.NewIntCmd("del", c.tombstone(oldKey))); err != nil {
+		return err
+	}
+	return c.remove(ctx, key)
 }
 
-// count counts the keys under the prefix, on every master. With no prefix that is every key of the database. While keys
-// come and go the count is near, not exact.
+// count counts the sessions, on every master. While they come and go the count is near, not exact.
 func (c *commands) count(ctx context.Context) (int, error) {
 	var total atomic.Int64
 	countOn := func(node node) error {
-		return c.retry(ctx, func(ctx context.Context) error {
-			n, err := countKeys(ctx, node, c.prefix)
-			if err == nil {
-				total.Add(n)
-			}
-			return err
-		})
+		n, err := c.countOn(ctx, node)
+		total.Add(n)
+		return err
 	}
 	var err error
 	if cluster := c.cluster(); cluster != nil {
@@ -277,22 +547,23 @@ type node interface {
 	ProcessContext(ctx context.Context, cmd redis.Cmder) error
 }
 
-func countKeys(ctx context.Context, on node, prefix string) (int64, error) {
-	if prefix == "" {
-		size := redis.NewIntCmd("dbsize")
-		err := on.ProcessContext(ctx, size)
-		return size.Val(), err
-	}
-	pattern := globEscaper.Replace(prefix) + "*"
-	var n int64
+// countOn scans the keys of one server. The time limit is that of each step, of which there may be many.
+func (c *commands) countOn(ctx context.Context, on node) (n int64, err error) {
+	pattern := globEscaper.Replace(c.prefix) + "*"
 	for cursor := uint64(0); ; {
 		scan := redis.NewScanCmd(nil, "scan", cursor, "match", pattern, "count", 1000)
-		if err := on.ProcessContext(ctx, scan); err != nil {
+		err := c.retry(ctx, func(ctx context.Context) error { return on.ProcessContext(ctx, scan) })
+		if err != nil {
 			return 0, err
 		}
 		var keys []string
 		keys, cursor = scan.Val()
-		if n += int64(len(keys)); cursor == 0 {
+		for _, key := range keys {
+			if !auxiliary(strings.TrimPrefix(key, c.prefix)) {
+				n++
+			}
+		}
+		if cursor == 0 {
 			return n, nil
 		}
 	}

@@ -52,11 +52,11 @@ type config struct {
 	skipEmpty     bool
 	touchInterval time.Duration // defaultTouchInterval, or how much life time may pass before a read session is refreshed
 
-	written settings // as the user wrote it, for Provider's exported fields
+	settings settings // as the user wrote them, for Provider's exported fields
 }
 
-// limit is how long one operation may take, with all its retries.
-func (c *config) limit() time.Duration {
+// timeLimit is how long one operation may take, with all its retries.
+func (c *config) timeLimit() time.Duration {
 	return c.client.DialTimeout + c.client.ReadTimeout + c.client.WriteTimeout
 }
 
@@ -414,7 +414,7 @@ func (s *settings) validate(mode client.Mode) (config, error) {
 			return config{}, err
 		}
 	}
-	cfg.written = *s
+	cfg.settings = *s
 	return cfg, nil
 }
 
@@ -450,7 +450,7 @@ func (s *settings) mode(mode client.Mode) (client.Mode, error) {
 			`sentinel_username and sentinel_password need "mode": "sentinel" or the provider redis_sentinel`},
 		{mode == client.Standalone && strings.Contains(s.SavePath, ";"),
 			`save_path names several servers, which needs "mode": "cluster" or "sentinel"`},
-		{mode == client.Cluster && strings.Contains(s.KeyPrefix, "{") && !hashTag.MatchString(s.KeyPrefix),
+		{mode == client.Cluster && strings.ContainsAny(s.KeyPrefix, "{}") && !hashTag.MatchString(s.KeyPrefix),
 			`key_prefix has a brace but no hash tag, like "{app}:"`},
 		{mode == client.Cluster && s.DBNum != 0, "db_num must be 0 with a cluster, which has one database only"},
 		{mode != client.Standalone && strings.HasPrefix(s.SavePath, "/"), "a unix socket is for a standalone server"},

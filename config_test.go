@@ -147,7 +147,7 @@ func TestConfiguration(t *testing.T) {
 			if password != test.password {
 				t.Errorf("password %q, want %q", password, test.password)
 			}
-			got.client.Password, got.written = nil, settings{}
+			got.client.Password, got.settings = nil, settings{}
 			if !reflect.DeepEqual(got, test.want) {
 				t.Errorf("got  %+v\nwant %+v", got, test.want)
 			}
@@ -257,7 +257,7 @@ func FuzzConfig(f *testing.F) {
 		}
 		c := cfg.client
 		if len(c.Addrs) == 0 || c.PoolSize < 1 || c.DB < 0 || cfg.maxRetries < 0 || cfg.minBackoff > cfg.maxBackoff ||
-			c.DialTimeout <= 0 || c.ReadTimeout <= 0 || c.WriteTimeout <= 0 || c.PoolTimeout <= 0 || cfg.limit() <= 0 {
+			c.DialTimeout <= 0 || c.ReadTimeout <= 0 || c.WriteTimeout <= 0 || c.PoolTimeout <= 0 || cfg.timeLimit() <= 0 {
 			t.Errorf("accepted as valid: %+v", cfg)
 		}
 	})

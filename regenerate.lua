@@ -1,23 +1,49 @@
--- Moves a session to a new id, where one server holds both keys.
+-- Moves a session to a new id, where one server holds both.
 --
--- KEYS[1]  the old id
--- KEYS[2]  the new id
--- ARGV[1]  the life time in seconds from now on, 0 for none
+-- KEYS[1]  the old id, and
+-- KEYS[2]  the new one, which may be the same
+-- KEYS[3]  the tombstone of the old id, and
+-- KEYS[4]  that of the new one
+-- ARGV[1]  the version of the session from now on, by which a repeat of this very move is known
+-- ARGV[2]  the session where there was none: empty, with that version
+-- ARGV[3]  the life time in seconds from now on, 0 for none
+-- ARGV[4]  how many seconds a tombstone lasts
 --
--- Returns the value that now is under the new id: empty where there was no old session.
+-- The value does not pass through Lua: the client reads it from the new id.
+--
+-- Returns 1 when moved, also if that was before and only the reply was lost, and 0 where unregenerate.lua came first.
 
-local stored = redis.call('GET', KEYS[1])
-if not stored then
-  -- A session under the new id, which was drawn at random, can only mean that the reply to this very regenerate was
-  -- lost and the client sent it again.
-  stored = redis.call('GET', KEYS[2]) or ''
+local same = KEYS[1] == KEYS[2]
+if not same then
+  if redis.call('GET', KEYS[4]) == ARGV[1] then
+    return 0
+  end
+  local tombstone = redis.call('GET', KEYS[3])
+  if tombstone and string.sub(tombstone, 1, #ARGV[1]) == ARGV[1] then
+    return 1
+  end
 end
-if ARGV[1] == '0' then
-  redis.call('SET', KEYS[2], stored)
+local tombstone = ARGV[1]
+if redis.call('STRLEN', KEYS[1]) == 0 then
+  if redis.call('EXISTS', KEYS[1]) == 0 then
+    tombstone = tombstone .. 'new'
+  end
+  redis.call('SET', KEYS[2], ARGV[2])
+  if not same then
+    redis.call('DEL', KEYS[1])
+  end
 else
-  redis.call('SETEX', KEYS[2], ARGV[1], stored)
+  if not same then
+    redis.call('RENAME', KEYS[1], KEYS[2])
+  end
+  redis.call('APPEND', KEYS[2], ARGV[1])
 end
-if KEYS[1] ~= KEYS[2] then
-  redis.call('DEL', KEYS[1])
+if not same then
+  redis.call('SETEX', KEYS[3], ARGV[4], tombstone)
 end
-return stored
+if ARGV[3] == '0' then
+  redis.call('PERSIST', KEYS[2])
+else
+  redis.call('EXPIRE', KEYS[2], ARGV[3])
+end
+return 1

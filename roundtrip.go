@@ -11,6 +11,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -26,12 +27,12 @@ type roundTrips struct {
 	maxRetries int
 	minBackoff time.Duration
 	maxBackoff time.Duration
-	limit      time.Duration // how long one call may take, with all its retries
+	timeLimit  time.Duration // how long one call may take, with all its retries
 
 	lanes *coalesce.Group[*call] // concurrent calls share pipelines
 
-	scriptless atomic.Bool // the server refuses scripts
-	onRefusal  func(error) // is told so, once
+	refused   atomic.Int64 // when the server refused a script last, in ns since 1970; 0: it runs them, as far as is known
+	onRefusal func(error)  // is told so, once
 }
 
 // cluster is the client of a cluster, or nil.
@@ -46,33 +47,70 @@ func (r *roundTrips) cluster() interface {
 
 // do sends commands in one round trip and returns the first error, where redis.Nil is none.
 func (r *roundTrips) do(ctx context.Context, cmds ...redis.Cmder) error {
-	return r.retry(ctx, func(ctx context.Context) error {
-		for _, cmd := range cmds {
-			cmd.SetErr(nil) // go-redis keeps the error of an earlier attempt
-		}
-		if err := r.travel(&call{ctx, cmds}); err != nil {
-			return err // and the call may still be under way
-		}
-		for _, cmd := range cmds {
-			if err := cmd.Err(); err != nil && err != redis.Nil {
-				return err
-			}
-		}
-		return nil
+	_, err := r.deliver(ctx, cmds...)
+	return err
+}
+
+// deliver is do, and tells whether a reply was lost on the way: then the commands may have been executed more than once,
+// or even though there is an error.
+func (r *roundTrips) deliver(ctx context.Context, cmds ...redis.Cmder) (doubtful bool, err error) {
+	err = r.retry(ctx, func(ctx context.Context) error {
+		err := r.once(ctx, cmds...)
+		doubtful = doubtful || err != nil && !isReply(err, "")
+		return err
 	})
+	return doubtful, err
+}
+
+// once is do without repeats.
+func (r *roundTrips) once(ctx context.Context, cmds ...redis.Cmder) error {
+	for _, cmd := range cmds {
+		cmd.SetErr(nil) // go-redis keeps the error of an earlier attempt
+	}
+	if err := r.travel(&call{ctx, cmds}); err != nil {
+		return err // and the call may still be under way
+	}
+	for _, cmd := range cmds {
+		if err := cmd.Err(); err != nil && err != redis.Nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // travel sends a call and returns when its commands have their replies. go-redis does not interrupt a command whose
-// context is cancelled; the caller is not kept waiting for it.
+// context is cancelled; the caller is not kept waiting for it. A hook of the application that panics, or ends its
+// goroutine, does that to the caller.
 func (r *roundTrips) travel(c *call) error {
 	if c.ctx.Done() == nil {
 		return r.join(c)
 	}
-	sent := make(chan error, 1)
-	go func() { sent <- r.join(c) }()
+	type outcome struct {
+		err      error
+		panicked any
+		returned bool
+	}
+	sent := make(chan outcome, 1)
+	go func() {
+		var o outcome
+		defer func() {
+			if !o.returned {
+				o.panicked = recover()
+			}
+			sent <- o
+		}()
+		o.err = r.join(c)
+		o.returned = true
+	}()
 	select {
-	case err := <-sent:
-		return err
+	case o := <-sent:
+		switch {
+		case o.panicked != nil:
+			panic(o.panicked)
+		case !o.returned:
+			runtime.Goexit()
+		}
+		return o.err
 	case <-c.ctx.Done():
 		return c.ctx.Err()
 	}
@@ -120,7 +158,7 @@ func (r *roundTrips) send(calls []*call) {
 			}
 			cmds = append(cmds, c.cmds...)
 		}
-		ctx = bounded{context.Background(), deadline}
+		ctx = limited{context.Background(), deadline}
 	}
 	if len(cmds) == 1 {
 		_ = r.client.ProcessContext(ctx, cmds[0])
@@ -135,7 +173,7 @@ func (r *roundTrips) send(calls []*call) {
 
 // retry repeats a round trip until it succeeds, cannot succeed, or time or retries are used up.
 func (r *roundTrips) retry(ctx context.Context, attempt func(context.Context) error) error {
-	ctx = r.bounded(ctx)
+	ctx = limit(ctx, time.Now().Add(r.timeLimit))
 	for retries := 0; ; retries++ {
 		err := attempt(ctx)
 		switch {
@@ -150,30 +188,6 @@ func (r *roundTrips) retry(ctx context.Context, attempt func(context.Context) er
 			return fmt.Errorf("%w: %w", ended, err)
 		}
 	}
-}
-
-// A bounded context has a deadline but no timer: go-redis puts the deadline on the connection, and the waits of this
-// package ask for it.
-type bounded struct {
-	context.Context
-	deadline time.Time
-}
-
-func (b bounded) Deadline() (time.Time, bool) { return b.deadline, true }
-
-// bounded bounds ctx by the time limit.
-func (r *roundTrips) bounded(ctx context.Context) context.Context {
-	limit := time.Now().Add(r.limit)
-	if deadline, ok := ctx.Deadline(); ok && deadline.Before(limit) {
-		return ctx
-	}
-	return bounded{ctx, limit}
-}
-
-// over tells whether the deadline of ctx has passed.
-func over(ctx context.Context) bool {
-	deadline, ok := ctx.Deadline()
-	return ok && !time.Now().Before(deadline)
 }
 
 // backoff doubles from one retry to the next, and is drawn from its upper half so that those who failed together do not
@@ -197,24 +211,17 @@ func (r *roundTrips) pause(ctx context.Context, conflicts int) error {
 
 func jitter(d time.Duration) time.Duration { return d/2 + rand.N(d/2+1) }
 
-// sleep waits, unless ctx ends before that.
-func sleep(ctx context.Context, d time.Duration) error {
-	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= d {
-		return context.DeadlineExceeded
-	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
+// again is an error that asks for another attempt.
+type again string
+
+func (a again) Error() string { return string(a) }
 
 // retryable tells whether a command may succeed when it is sent again: the connection failed, or the server cannot
 // serve it yet.
 func retryable(err error) bool {
+	if _, ok := err.(again); ok {
+		return true
+	}
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return false
 	}
@@ -247,32 +254,62 @@ func newScript(source string) script {
 	return script{source: source, sha1: hex.EncodeToString(digest[:])}
 }
 
-// eval runs a script that the server has parsed before, or else has it parsed. Where the server refuses scripts for
-// good, scriptless is true from then on.
-func (r *roundTrips) eval(ctx context.Context, s script, keys []string, args ...any) (any, error) {
-	all := make([]any, 0, 3+len(keys)+len(args))
-	all = append(all, "evalsha", s.sha1, len(keys))
-	for _, key := range keys {
-		all = append(all, key)
-	}
-	all = append(all, args...)
-	cmd := redis.NewCmd(all...)
-	err := r.do(ctx, cmd)
-	if err != nil && isReply(err, "NOSCRIPT") {
-		all[0], all[1] = "eval", s.source
-		cmd = redis.NewCmd(all...)
-		err = r.do(ctx, cmd)
-	}
-	if err != nil && refusesScripts(err) && !r.scriptless.Swap(true) {
-		r.onRefusal(err)
-	}
-	return cmd.Val(), err
+// run is one run of a script, with plain commands that travel along before and after it.
+type run struct {
+	script
+	keys          []string
+	args          []any
+	before, after []redis.Cmder
 }
 
-// refusesScripts recognises a user who may not run scripts, and a server or proxy that knows none.
+// eval runs a script that the server has parsed before, or else has it parsed. doubtful is that of deliver. Where the
+// server refuses scripts, scriptless is true from then on.
+func (r *roundTrips) eval(ctx context.Context, run run) (reply any, doubtful bool, err error) {
+	args := make([]any, 0, 3+len(run.keys)+len(run.args))
+	args = append(args, "evalsha", run.sha1, len(run.keys))
+	for _, key := range run.keys {
+		args = append(args, key)
+	}
+	args = append(args, run.args...)
+	reply, doubtful, err = r.evalOnce(ctx, run, args)
+	if err != nil && isReply(err, "NOSCRIPT") {
+		args[0], args[1] = "eval", run.source
+		var again bool
+		reply, again, err = r.evalOnce(ctx, run, args)
+		doubtful = doubtful || again
+	}
+	switch refused := r.refused.Load(); {
+	case err == nil && refused != 0:
+		r.refused.CompareAndSwap(refused, 0)
+	case err != nil && refusesScripts(err):
+		if r.refused.Swap(time.Now().UnixNano()) == 0 {
+			r.onRefusal(err)
+		}
+	}
+	return reply, doubtful, err
+}
+
+func (r *roundTrips) evalOnce(ctx context.Context, run run, args []any) (reply any, doubtful bool, err error) {
+	cmd := redis.NewCmd(args...)
+	cmds := make([]redis.Cmder, 0, len(run.before)+1+len(run.after))
+	cmds = append(append(append(cmds, run.before...), cmd), run.after...)
+	doubtful, err = r.deliver(ctx, cmds...)
+	return cmd.Val(), doubtful, err
+}
+
+// refusalTime is how long no script is tried after the server has refused one. What it is allowed may change.
+var refusalTime = time.Minute
+
+// scriptless tells that the server has refused scripts of late.
+func (r *roundTrips) scriptless() bool {
+	refused := r.refused.Load()
+	return refused != 0 && time.Since(time.Unix(0, refused)) < refusalTime
+}
+
+// refusesScripts recognises a user who may not run scripts, or not what is in them, and a server or proxy that knows none.
 func refusesScripts(err error) bool {
 	if isReply(err, "NOPERM") {
 		return strings.Contains(err.Error(), "'eval") // not a key that the user may not touch
 	}
-	return isReply(err, "ERR unknown command")
+	return isReply(err, "ERR unknown command") || isReply(err, "ERR The user executing the script can't run this command")
 }

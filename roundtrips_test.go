@@ -3,6 +3,7 @@
 package redis_test
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -13,6 +14,7 @@ import (
 	redis "github.com/beego-session/redis"
 	"github.com/beego-session/redis/internal/redistest"
 	"github.com/beego/beego/v2/server/web/session"
+	goredis "github.com/go-redis/redis/v7"
 )
 
 func TestRoundTripsOfARequest(t *testing.T) {
@@ -181,4 +183,136 @@ func TestWhatExistHandsToRead(t *testing.T) {
 			t.Errorf("read %.10v", got)
 		}
 	})
+}
+
+// slow is a hook that lets something happen while the reply to a look is on its way.
+type slow struct {
+	hook
+	happens func()
+}
+
+func (h *slow) AfterProcessPipeline(context.Context, []goredis.Cmder) error {
+	if happens := h.happens; happens != nil {
+		h.happens = nil
+		happens()
+	}
+	return nil
+}
+
+func TestALookNeverServesWhatIsOlderThanAnAnswer(t *testing.T) {
+	s := redistest.Start(t)
+	own := goredis.NewClient(&goredis.Options{Addr: s.Addr()})
+	defer func() { _ = own.Close() }()
+	wire := new(slow)
+	own.AddHook(wire)
+	here, elsewhere := redis.NewProvider(own), open(t, s.Addr(), life)
+	if err := here.SessionInit(ctx, life, ""); err != nil {
+		t.Fatal(err)
+	}
+	site := &site{T: t, raw: s.Client(), Provider: here}
+	exist := func(id string, want bool) {
+		t.Helper()
+		if ok, err := here.SessionExist(ctx, id); ok != want || err != nil {
+			t.Errorf("SessionExist = %v, %v", ok, err)
+		}
+	}
+	change := func(id string) {
+		store := site.read(elsewhere, id)
+		set(t, store, "n", 2)
+		store.SessionRelease(ctx, nil)
+	}
+	n := func(id string) any { return site.read(here, id).Get(ctx, "n") }
+
+	t.Run("destroyed after one look, and found so by the next", func(t *testing.T) {
+		id := site.create("n", 1)
+		exist(id, true)
+		if err := elsewhere.SessionDestroy(ctx, id); err != nil {
+			t.Error(err)
+		}
+		exist(id, false)
+		if got := n(id); got != nil {
+			t.Errorf("n = %v", got)
+		}
+	})
+	t.Run("a look that answers after a later one", func(t *testing.T) {
+		id := site.create("n", 1)
+		wire.happens = func() {
+			change(id)
+			exist(id, true)
+		}
+		exist(id, true)
+		if got := n(id); got != 2 {
+			t.Errorf("n = %v", got)
+		}
+	})
+	t.Run("a look that answers after a later read", func(t *testing.T) {
+		id := site.create("n", 1)
+		wire.happens = func() {
+			change(id)
+			if got := n(id); got != 2 {
+				t.Errorf("n = %v", got)
+			}
+		}
+		exist(id, true)
+		if got := n(id); got != 2 {
+			t.Errorf("n = %v", got)
+		}
+	})
+	t.Run("a look that took longer than it may serve", func(t *testing.T) {
+		id := site.create("n", 1)
+		wire.happens = func() {
+			change(id)
+			time.Sleep(20 * time.Millisecond) // the time itself is what is tested
+		}
+		exist(id, true)
+		if got := n(id); got != 2 {
+			t.Errorf("n = %v", got)
+		}
+	})
+}
+
+func TestRequestsOutliveAConfiguration(t *testing.T) {
+	s := redistest.Start(t)
+	p := open(t, s.Addr(), life)
+	site := &site{T: t, raw: s.Client(), Provider: p}
+	reconfigure := func(config string) {
+		if err := p.SessionInit(ctx, life, config); err != nil {
+			t.Fatal(err)
+		}
+	}
+	exist := func(id string) {
+		t.Helper()
+		if ok, err := p.SessionExist(ctx, id); !ok || err != nil {
+			t.Errorf("SessionExist = %v, %v", ok, err)
+		}
+	}
+
+	// A session that is destroyed after the change is not created by a request from before.
+	id := newID()
+	store := site.read(p, id)
+	set(t, store, "n", 1)
+	reconfigure(s.Addr() + ",7")
+	if err := p.SessionDestroy(ctx, id); err != nil {
+		t.Error(err)
+	}
+	store.SessionRelease(ctx, nil)
+	site.gone(id)
+
+	// What a request from before saves is what a look from after it serves.
+	id = site.create("n", 1)
+	store = site.read(p, id)
+	reconfigure(s.Addr() + ",8")
+	exist(id)
+	set(t, store, "n", 2)
+	store.SessionRelease(ctx, nil)
+	if got := site.read(p, id).Get(ctx, "n"); got != 2 {
+		t.Errorf("n = %v", got)
+	}
+
+	// What was looked up on one server is not served as if it were on another.
+	exist(id)
+	reconfigure(redistest.Start(t).Addr())
+	if got := site.read(p, id).Get(ctx, "n"); got != nil {
+		t.Errorf("n = %v", got)
+	}
 }

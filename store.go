@@ -4,6 +4,7 @@ package redis
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/beego-session/redis/internal/gobmap"
+	"github.com/beego-session/redis/internal/record"
 	"github.com/beego/beego/v2/server/web/session"
 )
 
@@ -22,14 +24,15 @@ var _ session.Store = (*SessionStore)(nil)
 type SessionStore struct {
 	backend *backend
 	sid     string
-	moment  uint64 // of the read, for removals.since
 
-	mu     sync.Mutex // protects what follows
-	values map[any]any
-	base   stored           // the session as it was read or saved last
-	edits  edits            // what Set, Delete and Flush did to values since base
-	shared map[any]struct{} // keys whose value a handler holds too and may change in place
-	gone   bool             // a release found that the session no longer exists
+	mu       sync.Mutex // protects what follows
+	values   map[any]any
+	base     stored           // the session as it was read or saved last
+	edits    edits            // what Set, Delete and Flush did to values since base, or since the last draft in doubtful
+	doubtful []draft          // saves since base of which it is not known whether they were done, the oldest first
+	shared   map[any]struct{} // keys whose value a handler holds too and may change in place
+	gone     bool             // the session existed and does no longer: it is never saved
+	told     bool             // that its changes are lost
 }
 
 // Set puts a value under a key. A value that could not be saved is refused here: one under a key that is not hashable
@@ -111,16 +114,15 @@ func (s *SessionStore) SessionReleaseIfPresent(ctx context.Context, _ http.Respo
 
 func (s *SessionStore) release(ctx context.Context, create bool) {
 	b := s.backend
-	ctx = detached(ctx)
 	due, err := s.due()
 	switch {
 	case err != nil || due == nothing:
 	case due == touch:
-		if err := s.touch(ctx); err != nil {
+		if err := s.touch(detached(ctx)); err != nil {
 			b.log(b.wrap("renew the life time of", s.sid, err))
 		}
 	case due == save:
-		err = b.exclusively(s.sid, func() error { return s.save(b.commands.bounded(ctx), create) })
+		err = b.exclusively(ctx, s.sid, func(ctx context.Context) error { return s.save(ctx, create) })
 	}
 	if err != nil {
 		b.log(b.wrap("save", s.sid, fmt.Errorf("the changes of this request are lost: %w", err)))
@@ -136,39 +138,52 @@ const (
 	save
 )
 
-// due finds what a release has to do. A value that was changed in place is found by comparing it with what was read.
+// errVanished is the error of a request that changed a session which nobody has destroyed as far as is known.
+var errVanished = errors.New("the session no longer exists: it has expired, was evicted, or another program has removed it")
+
+// due finds what a release has to do.
 func (s *SessionStore) due() (action, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.gone {
-		return nothing, nil
+		if s.told || s.edits.none() || s.base.tombstone != "" {
+			return nothing, nil
+		}
+		s.told = true
+		return nothing, errVanished
 	}
-	if !s.base.present || !s.edits.none() {
+	if !s.base.present || !s.edits.none() || len(s.doubtful) > 0 {
 		return save, nil
 	}
-	if len(s.shared) > 0 {
-		original, err := decode(s.base.data)
-		if err != nil {
-			return nothing, err
-		}
-		for key := range s.shared {
-			if !reflect.DeepEqual(original[key], s.values[key]) {
-				s.edits.add(key)
-			}
-		}
-		if !s.edits.none() {
-			return save, nil
-		}
+	if changed, err := s.changedInPlace(); changed || err != nil {
+		return save, err
 	}
-	expires, life := s.base.expires, s.backend.life
-	if expires.IsZero() && life == 0 {
+	expires, life := s.base.expires, time.Duration(s.backend.life)*time.Second
+	left := time.Until(expires)
+	switch {
+	case expires.IsZero() && life == 0:
 		return nothing, nil
-	}
-	passed := time.Duration(life)*time.Second - time.Until(expires)
-	if expires.IsZero() || life == 0 || passed >= s.backend.touchInterval {
+	case expires.IsZero() || life == 0, left > life, life-left >= s.backend.touchInterval:
 		return touch, nil
 	}
 	return nothing, nil
+}
+
+// changedInPlace compares the values that a handler may have changed with those that were read. The caller holds mu.
+func (s *SessionStore) changedInPlace() (bool, error) {
+	if len(s.shared) == 0 {
+		return false, nil
+	}
+	original, err := decode(s.base.value)
+	if err != nil {
+		return false, err
+	}
+	for key := range s.shared {
+		if !gobmap.Equal(original[key], s.values[key]) {
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 func (s *SessionStore) touch(ctx context.Context) error {
@@ -184,92 +199,145 @@ func (s *SessionStore) touch(ctx context.Context) error {
 
 // draft is what a release is about to write.
 type draft struct {
+	value record.Value
 	base  stored // what Redis must hold for it
-	data  string
-	edits edits
-	empty bool // it holds no keys
+	edits edits  // since the draft before
 }
 
 // save brings the changes into Redis. The caller holds the lock of the id, so that there is one draft at a time.
 func (s *SessionStore) save(ctx context.Context, create bool) error {
 	b := s.backend
-	d, err := s.draft()
-	if !d.base.present && (d.empty && b.skipEmpty || d.edits.none() && !create || b.removed.since(s.sid, s.moment)) {
-		return s.undo(d, err)
-	}
-	for tries := 0; err == nil; tries++ {
-		var verdict verdict
-		var theirs string
-		verdict, theirs, err = b.commands.save(ctx, b.key(s.sid), d.base, d.data, b.life, create)
-		switch {
-		case err != nil:
-		case verdict == saved:
-			s.mu.Lock()
-			s.base = written(d.data, b.life)
-			s.mu.Unlock()
+	for conflicts := 0; ; conflicts++ {
+		d, create, err := s.draft(create)
+		if err != nil || d == nil {
+			return err
+		}
+		verdict, theirs, err := b.commands.save(ctx, b.key(s.sid), d.base, d.value, b.life, create)
+		if err != nil {
+			s.doubt(*d)
+			return err
+		}
+		switch verdict {
+		case saved:
+			s.settle(written(d.value, b.life))
 			return nil
-		case verdict == gone:
-			s.mu.Lock()
-			s.gone = d.base.present
-			s.mu.Unlock()
-			return s.undo(d, nil)
-		default:
-			if d, err = s.rebase(d, theirs); d.edits.none() {
-				return err // it was new and unchanged, and another request has created it
-			}
-			if ended := b.commands.pause(ctx, tries); err == nil && ended != nil {
-				err = fmt.Errorf("other requests kept changing the session: %w", ended)
-			}
+		case missing:
+			return s.putBack(*d, nil)
+		case gone:
+			return s.bury(ctx, *d)
+		}
+		changed, err := s.rebase(*d, theirs)
+		if err != nil {
+			return s.putBack(*d, err)
+		} else if !changed {
+			return nil // it was new and unchanged, and another request has created it; or it had been saved before
+		}
+		if ended := b.commands.pause(ctx, conflicts); ended != nil {
+			return fmt.Errorf("other requests kept changing the session: %w", ended)
 		}
 	}
-	return s.undo(d, err)
 }
 
-// draft takes the edits out of the store and encodes the values.
-func (s *SessionStore) draft() (draft, error) {
+// draft takes the edits out of the store and encodes the values. It returns nil where nothing is to be saved, and whether
+// the session may be created.
+func (s *SessionStore) draft(create bool) (*draft, bool, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	d := draft{base: s.base, edits: s.edits, empty: len(s.values) == 0}
-	s.edits = edits{}
+	create = create && !(s.backend.skipEmpty && len(s.values) == 0)
+	if !s.base.present && !create && s.edits.none() && len(s.doubtful) == 0 {
+		return nil, false, nil
+	}
+	d := &draft{base: s.base, edits: s.edits}
 	var err error
-	d.data, err = s.encode()
-	return d, err
+	if d.value, err = s.encode(); err == nil {
+		s.edits = edits{}
+	}
+	return d, create, err
 }
 
-// undo puts the edits of a draft that was not saved back, for the next release.
-func (s *SessionStore) undo(d draft, err error) error {
+// settle says that the session was saved, or read anew.
+func (s *SessionStore) settle(base stored) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.edits = s.edits.after(d.edits)
+	s.base, s.doubtful = base, nil
+}
+
+// maxDoubtful is how many releases of one store may fail before the oldest is no longer told from the one after it.
+const maxDoubtful = 8
+
+// doubt remembers a draft of which it is not known whether it was saved. The next release finds out.
+func (s *SessionStore) doubt(d draft) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.doubtful = append(s.doubtful, d)
+	if len(s.doubtful) > maxDoubtful {
+		s.doubtful[1].edits = s.doubtful[0].edits.then(s.doubtful[1].edits)
+		s.doubtful = s.doubtful[1:]
+	}
+}
+
+// putBack undoes draft.
+func (s *SessionStore) putBack(d draft, err error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.edits = d.edits.then(s.edits)
 	return err
 }
 
-// rebase takes over what another request saved, keeps what was edited here, and makes a draft of the result.
-func (s *SessionStore) rebase(d draft, data string) (draft, error) {
-	original, err := decode(d.base.data)
-	if err != nil {
-		return d, err
-	}
-	theirs, err := decode(data)
-	if err != nil {
-		return d, err
+// bury finds out why there is no session any more.
+func (s *SessionStore) bury(ctx context.Context, d draft) error {
+	removed, err := true, error(nil)
+	if d.base.present {
+		removed, err = s.backend.commands.removed(ctx, s.backend.key(s.sid))
 	}
 	s.mu.Lock()
-	s.edits = s.edits.after(d.edits)
-	s.values = merge(original, s.values, theirs, s.edits)
-	s.base = written(data, s.backend.life) // by another request, a moment ago
-	s.mu.Unlock()
-	return s.draft()
+	defer s.mu.Unlock()
+	s.gone, s.told = true, true
+	if err == nil && removed {
+		return nil
+	}
+	return errors.Join(errVanished, err)
 }
 
-// encode encodes the values. One that cannot be encoded is lost: it stays as it is in what is stored, and does not take
-// the others with it. The caller holds mu.
-func (s *SessionStore) encode() (string, error) {
-	data, err := gobmap.Encode(s.values)
-	if err == nil {
-		return string(data), nil
+// rebase takes over what another request saved, and keeps what was edited here. changed tells whether that is still to be
+// saved.
+func (s *SessionStore) rebase(d draft, data record.Value) (changed bool, err error) {
+	theirs, err := decode(data)
+	if err != nil {
+		return false, err
 	}
-	old, err := decode(s.base.data)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	base, drafts := s.base, append(s.doubtful, d)
+	for i, earlier := range drafts {
+		if data.Holds(earlier.value.Version()) { // it was saved, and what came after it was not
+			base, drafts = stored{value: earlier.value}, drafts[i+1:]
+			break
+		}
+	}
+	original, err := decode(base.value)
+	if err != nil {
+		return false, err
+	}
+	var all edits
+	for _, draft := range drafts {
+		all = all.then(draft.edits)
+	}
+	s.edits = all.then(s.edits)
+	s.values, changed = merge(original, s.values, theirs, s.edits)
+	s.base, s.doubtful = written(data, s.backend.life), nil // by another request, a moment ago
+	return changed, nil
+}
+
+// encode encodes the values under a new version. One that cannot be encoded is lost: it stays as it is in what is stored,
+// and does not take the others with it. The caller holds mu.
+func (s *SessionStore) encode() (record.Value, error) {
+	version := record.NewVersion()
+	value, err := record.Encode(s.values, s.base.value, version)
+	if err == nil {
+		return value, nil
+	}
+	old, err := decode(s.base.value)
 	if err != nil {
 		return "", err
 	}
@@ -282,8 +350,7 @@ func (s *SessionStore) encode() (string, error) {
 			delete(values, key)
 		}
 	}
-	data, err = gobmap.Encode(values)
-	return string(data), err
+	return record.Encode(values, s.base.value, version)
 }
 
 // share remembers that a handler holds a value which it can change in place. The caller holds mu.
@@ -308,12 +375,4 @@ func hashable(key any) bool {
 		return true
 	}
 	return reflect.ValueOf(key).Comparable()
-}
-
-// decode reads what Redis holds. Nothing is an empty session: beego's own provider reserves a new id so.
-func decode(data string) (map[any]any, error) {
-	if data == "" {
-		return make(map[any]any), nil
-	}
-	return gobmap.Decode(data)
 }

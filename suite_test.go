@@ -55,11 +55,15 @@ var suite = []struct {
 	{"reading renews the life time only when due", touching},
 	{"reading writes nothing", readingWritesNothing},
 	{"a value changed in place is saved", changedInPlace},
+	{"what reads back the same is no change", noChange},
+	{"a value stays the handler's after a merge", stillHeld},
 	{"updates of concurrent requests are merged", merged},
 	{"the later release wins a key", laterWins},
 	{"flush wins over what others add", flushWins},
 	{"what is gone stays gone", goneStaysGone},
 	{"a new session destroyed in its own request is not created", newAndDestroyed},
+	{"what SessionExist found and SessionRead does not is gone", foundAndRemoved},
+	{"a session that vanished is said once", vanished},
 	{"a store can be released several times", releasedTwice},
 	{"release if present never creates", ifPresent},
 	{"a store is safe for concurrent use", concurrentUse},
@@ -68,7 +72,9 @@ var suite = []struct {
 	{"one of many regenerates carries the data on", regenerateRace},
 	{"regenerate leaves what does not decode", regenerateUndecodable},
 	{"destroy is final and idempotent", destroy},
+	{"a regenerate onto an id that exists does not hand it out", regenerateOnto},
 	{"sessions are counted by prefix", count},
+	{"only sessions are counted", countOnlySessions},
 	{"skip_empty does not store an empty new session", skipEmpty},
 	{"ids from the network are checked", hostileIDs},
 	{"a new configuration replaces the old under load", reinit},
@@ -495,6 +501,9 @@ func touching(s *site) {
 	if d := s.ttl(id); !near(d) {
 		s.Errorf("a session without an expiry lives for %v", d)
 	}
+	if d := release(s, 30*24*time.Hour); !near(d) {
+		s.Errorf("after the life time was lowered a session lives for %v", d)
+	}
 }
 
 // readingWritesNothing shows it by the bytes: a value written by this test holds its keys in an order, and a second
@@ -535,6 +544,153 @@ func changedInPlace(s *site) {
 	store.Get(ctx, "slice").([]any)[0] = "one"
 	store.SessionRelease(ctx, nil)
 	s.holds(id, "map", map[string]any{"n": 4}, "ptr", &account{Name: "ann"}, "slice", []any{"one", 2}, "other", 2)
+}
+
+// cached fills its cache when it is used.
+type cached struct {
+	Name  string
+	Tags  []string
+	Sizes map[string]int
+	cache map[string]string
+}
+
+func (c *cached) greeting() string {
+	if c.cache == nil {
+		c.cache = map[string]string{c.Name: "hello " + c.Name}
+	}
+	return c.cache[c.Name]
+}
+
+func init() { gob.Register(&cached{}) }
+
+// noChange shows that a request which only read does not overwrite what another one has set meanwhile.
+func noChange(s *site) {
+	for name, value := range map[string]any{
+		"a struct whose method fills a cache": &cached{Name: "ann"},
+		"an empty slice in a struct":          &cached{Tags: []string{}},
+		"an empty map in a struct":            &cached{Sizes: map[string]int{}},
+		"a NaN":                               []any{math.NaN()},
+		"a NaN as a key":                      map[string]any{"m": map[any]any{math.NaN(): 1}},
+		"an empty slice":                      []string{},
+		"a nil map":                           map[string]any(nil),
+		"a time with a monotonic clock":       []any{time.Now()},
+	} {
+		id := newID()
+		store := s.read(s, id)
+		set(s, store, "k", value)
+		store.SessionRelease(ctx, nil)
+
+		use := func(store session.Store) {
+			if c, ok := store.Get(ctx, "k").(*cached); ok {
+				_ = c.greeting()
+			}
+		}
+		before := s.raw.Get(id).Val()
+		reader := s.read(s, id)
+		use(reader)
+		use(store) // which has released it, and does so again
+		reader.SessionRelease(ctx, nil)
+		store.SessionRelease(ctx, nil)
+		if s.raw.Get(id).Val() != before {
+			s.Errorf("%s: a request that only read has written", name)
+		}
+		other := s.read(s, id)
+		set(s, other, "k", "other")
+		other.SessionRelease(ctx, nil)
+		set(s, reader, "mine", 1)
+		for _, store := range []session.Store{reader, store} {
+			use(store)
+			store.SessionRelease(ctx, nil)
+		}
+		if got := s.stored(id)["k"]; got != "other" {
+			s.Errorf("%s: what another request has set is overwritten with %v", name, got)
+		}
+	}
+}
+
+func stillHeld(s *site) {
+	id := s.create("m", map[string]any{"n": 1}, "p", &account{Name: "ann"})
+	store := s.read(s, id)
+	m, p := store.Get(ctx, "m").(map[string]any), store.Get(ctx, "p").(*account)
+	set(s, store, "mine", 1)
+	other := s.read(s, id)
+	set(s, other, "theirs", 1)
+	other.SessionRelease(ctx, nil)
+	store.SessionRelease(ctx, nil) // merges
+	m["n"], p.Name = 2, "bob"
+	store.SessionRelease(ctx, nil)
+	s.holds(id, "m", map[string]any{"n": 2}, "p", &account{Name: "bob"}, "mine", 1, "theirs", 1)
+}
+
+func foundAndRemoved(s *site) {
+	exist := func(id string, want bool) {
+		s.Helper()
+		if ok, err := s.SessionExist(ctx, id); ok != want || err != nil {
+			s.Errorf("SessionExist = %v, %v", ok, err)
+		}
+	}
+	other := s.with(`"skip_empty":false`, life)
+	for name, remove := range map[string]func(id string) error{
+		"destroyed here":      func(id string) error { return s.SessionDestroy(ctx, id) },
+		"destroyed elsewhere": func(id string) error { return other.SessionDestroy(ctx, id) },
+		"removed by beego":    func(id string) error { return s.raw.Del(id).Err() },
+		"regenerated elsewhere": func(id string) error {
+			_, err := other.SessionRegenerate(ctx, id, newID())
+			return err
+		},
+	} {
+		id := s.create("user", "ann")
+		exist(id, true)
+		exist(id, true) // two requests
+		if err := remove(id); err != nil {
+			s.Fatal(err)
+		}
+		exist(id, false) // and a third
+		for range 2 {
+			store := s.read(s, id)
+			if got := store.Get(ctx, "user"); got != nil {
+				s.Errorf("%s: the session of %v is handed out", name, got)
+			}
+			set(s, store, "a", 1)
+			store.SessionRelease(ctx, nil)
+			store.SessionRelease(ctx, nil)
+			store.SessionReleaseIfPresent(ctx, nil)
+			if s.gone(id); s.Failed() {
+				s.Fatalf("%s: it is back", name)
+			}
+		}
+	}
+}
+
+func vanished(s *site) {
+	other := s.with(`"skip_empty":false`, life)
+	for name, row := range map[string]struct {
+		remove func(id string) error
+		said   int
+	}{
+		"evicted":             {func(id string) error { return s.raw.Del(id).Err() }, 1},
+		"destroyed here":      {func(id string) error { return s.SessionDestroy(ctx, id) }, 0},
+		"destroyed elsewhere": {func(id string) error { return other.SessionDestroy(ctx, id) }, 0},
+		"regenerated": {func(id string) error {
+			_, err := s.SessionRegenerate(ctx, id, newID())
+			return err
+		}, 0},
+	} {
+		id := s.create("a", 1)
+		store, reader := s.read(s, id), s.read(s, id)
+		if err := row.remove(id); err != nil {
+			s.Fatal(err)
+		}
+		log := captureLog(s)
+		reader.SessionRelease(ctx, nil) // has nothing to lose
+		for range 3 {
+			set(s, store, "a", 2)
+			store.SessionRelease(ctx, nil)
+		}
+		if n := strings.Count(log.String(), "no longer exists"); n != row.said {
+			s.Errorf("%s: said %d times, want %d: %s", name, n, row.said, log)
+		}
+	}
 }
 
 func merged(s *site) {
@@ -758,6 +914,30 @@ func regenerateNothing(s *site) {
 	}
 }
 
+func regenerateOnto(s *site) {
+	victim := s.create("user", "ann")
+	store, err := s.SessionRegenerate(ctx, newID(), victim)
+	if err != nil {
+		s.Fatal(err)
+	}
+	if got := store.Get(ctx, "user"); got != nil {
+		s.Errorf("it hands out the session of %v", got)
+	}
+	s.holds(victim)
+
+	// What SessionExist has found under the new id is not served after that.
+	if ok, err := s.SessionExist(ctx, victim); !ok || err != nil {
+		s.Errorf("SessionExist = %v, %v", ok, err)
+	}
+	if _, err := s.SessionRegenerate(ctx, s.create("user", "bob"), victim); err != nil {
+		s.Fatal(err)
+	}
+	if got := s.read(s, victim).Get(ctx, "user"); got != "bob" {
+		s.Errorf("user = %v", got)
+	}
+	s.holds(victim, "user", "bob")
+}
+
 func regenerateRace(s *site) {
 	for range 5 {
 		id := s.create("a", 1)
@@ -835,6 +1015,29 @@ func count(s *site) {
 	}
 }
 
+func countOnlySessions(s *site) {
+	prefix := newID() + ":"
+	p := s.with(fmt.Sprintf(`"key_prefix":%q`, prefix), life)
+	const n = 10
+	for i := range n {
+		id, next := newID(), newID()
+		store := s.read(p, id)
+		set(s, store, "a", strings.Repeat("x", i*10_000)) // also large ones, which are written in two steps
+		store.SessionRelease(ctx, nil)
+		set(s, store, "b", 1)
+		store.SessionRelease(ctx, nil)
+		if _, err := p.SessionRegenerate(ctx, id, next); err != nil {
+			s.Fatal(err)
+		}
+		if err := p.SessionDestroy(ctx, newID()); err != nil {
+			s.Fatal(err)
+		}
+	}
+	if got := p.SessionAll(ctx); got != n {
+		s.Errorf("SessionAll = %d, want %d", got, n)
+	}
+}
+
 func skipEmpty(s *site) {
 	p := s.with(`"skip_empty":true`, life)
 	id := newID()
@@ -848,7 +1051,18 @@ func skipEmpty(s *site) {
 	store.SessionRelease(ctx, nil)
 	s.holds(id)
 
-	s.read(s, newID()).SessionRelease(ctx, nil)
+	// A Flush is a change, also of what was created since.
+	id = newID()
+	flushed := s.read(p, id)
+	_ = flushed.Flush(ctx)
+	flushed.SessionRelease(ctx, nil)
+	s.gone(id)
+	other := s.read(s, id)
+	set(s, other, "a", 1)
+	other.SessionRelease(ctx, nil)
+	flushed.SessionRelease(ctx, nil)
+	s.holds(id)
+
 	id = newID()
 	s.read(s, id).SessionRelease(ctx, nil)
 	s.holds(id) // by default

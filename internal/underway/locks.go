@@ -1,6 +1,6 @@
-// One request at a time may save or remove a session of one id, within this process.
-
-package redis
+// Package underway is what a process knows of the requests that are under way in it: which sessions are being saved
+// (Locks), and which have just been looked at (Looks). All of it is by session id; the zero values are ready for use.
+package underway
 
 import (
 	"hash/maphash"
@@ -8,37 +8,38 @@ import (
 	"time"
 )
 
-// idLocks are locks by session id. Requests of one session that end together would otherwise overtake each other in
-// Redis, where each has to merge and try again. A lock exists only while somebody holds it.
-type idLocks struct {
-	seed   maphash.Seed
-	shards [64]struct {
-		sync.Mutex
-		held map[string]*idLock
-	}
+// Locks are locks by id. Requests of one session that end together would otherwise overtake each other in Redis, where
+// each has to merge and try again. A lock exists only while somebody holds it.
+type Locks struct {
+	shards [64]lockShard
 }
 
-// idLock is a held lock; its shard's mutex protects it.
-type idLock struct {
+type lockShard struct {
+	sync.Mutex
+	held map[string]*lock
+}
+
+// lock is a held lock; its shard's mutex protects it.
+type lock struct {
 	waiting int
 	turn    chan struct{} // passes the lock on to one of those who wait; nil before the first
 }
 
-func newIDLocks() *idLocks {
-	l := &idLocks{seed: maphash.MakeSeed()}
-	for i := range l.shards {
-		l.shards[i].held = make(map[string]*idLock)
-	}
-	return l
-}
+// seed makes it impossible to choose ids that share a shard.
+var seed = maphash.MakeSeed()
 
-// lock waits until nobody else holds the id, for as long as limit. It reports whether the lock was had.
-func (l *idLocks) lock(id string, limit time.Duration) bool {
-	shard := &l.shards[maphash.String(l.seed, id)%uint64(len(l.shards))]
+func shardOf(id string, shards int) int { return int(maphash.String(seed, id) % uint64(shards)) }
+
+// Lock waits until nobody else holds the id, or until the deadline. It reports whether the lock was had.
+func (l *Locks) Lock(id string, deadline time.Time) bool {
+	shard := &l.shards[shardOf(id, len(l.shards))]
 	shard.Lock()
 	held, busy := shard.held[id]
 	if !busy {
-		shard.held[id] = &idLock{}
+		if shard.held == nil {
+			shard.held = make(map[string]*lock)
+		}
+		shard.held[id] = &lock{}
 		shard.Unlock()
 		return true
 	}
@@ -48,7 +49,7 @@ func (l *idLocks) lock(id string, limit time.Duration) bool {
 	held.waiting++
 	shard.Unlock()
 
-	timer := time.NewTimer(limit)
+	timer := time.NewTimer(time.Until(deadline))
 	defer timer.Stop()
 	select {
 	case <-held.turn:
@@ -65,8 +66,9 @@ func (l *idLocks) lock(id string, limit time.Duration) bool {
 	return true
 }
 
-func (l *idLocks) unlock(id string) {
-	shard := &l.shards[maphash.String(l.seed, id)%uint64(len(l.shards))]
+// Unlock passes the lock on.
+func (l *Locks) Unlock(id string) {
+	shard := &l.shards[shardOf(id, len(l.shards))]
 	shard.Lock()
 	defer shard.Unlock()
 	held := shard.held[id]

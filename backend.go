@@ -1,0 +1,172 @@
+// backend: what one SessionInit has set up, on which a Provider and its stores stand.
+
+package redis
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/beego-session/redis/internal/client"
+	"github.com/beego-session/redis/internal/coalesce"
+	"github.com/beego-session/redis/internal/record"
+	"github.com/beego-session/redis/internal/underway"
+	"github.com/beego/beego/v2/server/web/session"
+	"github.com/go-redis/redis/v7"
+)
+
+// backend is what one SessionInit has set up. Sessions that began on it end on it.
+type backend struct {
+	*config
+	source   string // the configuration as it was given
+	life     int64  // of a session, in seconds; 0 is for ever
+	addr     string // of the servers, for messages
+	commands *commands
+	requests *requests
+}
+
+// requests is what a process knows of the requests under way in it. It outlives a SessionInit, as they do.
+type requests struct {
+	saving underway.Locks
+	looks  underway.Looks[looked]
+}
+
+// looked is a session as it was found, and where.
+type looked struct {
+	stored
+	at *commands
+}
+
+// connect makes the commands of a configuration, on a client of the application if it has one. Its own client is closed
+// when the last provider and the last session that use it are gone, so that a request under way never finds it closed.
+func connect(c config, own redis.UniversalClient, addr string) *commands {
+	r := &roundTrips{client: own, maxRetries: c.maxRetries, minBackoff: c.minBackoff, maxBackoff: c.maxBackoff, timeLimit: c.timeLimit()}
+	r.lanes = coalesce.New(r.send, coalesce.Limits{})
+	if own == nil {
+		r.client = client.New(c.client)
+		runtime.AddCleanup(r, func(cl redis.UniversalClient) { _ = cl.Close() }, r.client)
+	}
+	r.onRefusal = func(err error) {
+		session.SLogger.Printf("session/redis: the server at %s refuses scripts (%v): sessions are saved by plain SET, "+
+			"which can lose an update of a request that saves at the very same time", addr, err)
+	}
+	// No command is under way for longer than its time limit, and the server may have it for as long again.
+	return &commands{roundTrips: r, prefix: c.keyPrefix, tombstoneLife: max(minTombstoneLife, int64(3*c.timeLimit()/time.Second))}
+}
+
+// exist looks whether there is a session, for the read that follows as well.
+func (b *backend) exist(ctx context.Context, sid string) (bool, error) {
+	look := b.requests.looks.Begin(sid)
+	found, err := b.commands.read(ctx, b.key(sid))
+	switch {
+	case err != nil:
+		look.Failed()
+	case found.present:
+		look.Offer(looked{found, b.commands}, len(found.value))
+	default:
+		look.Answered()
+	}
+	return found.present, err
+}
+
+// read returns a session. removed tells that it was removed since exist has found it.
+func (b *backend) read(ctx context.Context, sid string) (found stored, removed bool, err error) {
+	last, offered, existed := b.requests.looks.Take(sid)
+	if offered && last.at == b.commands && (last.expires.IsZero() || time.Now().Before(last.expires)) {
+		return last.stored, false, nil
+	}
+	look := b.requests.looks.Begin(sid)
+	found, err = b.commands.look(ctx, b.key(sid))
+	if err != nil {
+		look.Failed()
+		return stored{}, false, err
+	}
+	look.Answered()
+	return found, existed && !found.present, nil
+}
+
+// regenerate moves a session and decodes it.
+func (b *backend) regenerate(ctx context.Context, oldsid, sid string) (found stored, values map[any]any, err error) {
+	defer b.requests.looks.Changed(sid)
+	if b.checkID(oldsid) != nil {
+		found, err = b.commands.reserve(ctx, b.key(sid), b.life)
+	} else {
+		found, err = b.commands.regenerate(ctx, b.key(oldsid), b.key(sid), b.life)
+	}
+	if err != nil {
+		return stored{}, nil, err
+	}
+	if values, err = decode(found.value); err != nil {
+		// The caller cannot use the session under its new id: it goes back to where somebody may.
+		err = errors.Join(err, b.commands.giveBack(ctx, b.key(oldsid), b.key(sid), found.value, b.life))
+	}
+	return found, values, err
+}
+
+// exclusively runs f, which saves or removes the session, while nobody else in this process does. All of it, with the
+// wait for others, keeps to one time limit, and does not heed the cancellation of ctx.
+func (b *backend) exclusively(ctx context.Context, sid string, f func(context.Context) error) error {
+	limit := b.commands.timeLimit
+	deadline := time.Now().Add(limit)
+	if !b.requests.saving.Lock(sid, deadline) {
+		return fmt.Errorf("other requests of the session were at it for more than %v", limit)
+	}
+	defer b.requests.saving.Unlock(sid)
+	defer b.requests.looks.Changed(sid)
+	return f(limited{detached(ctx), deadline})
+}
+
+func (b *backend) key(sid string) string { return b.keyPrefix + sid }
+
+// maxIDLength is how long a session id may be, in bytes. beego's own have 32 hexadecimal digits, and a prefix.
+const maxIDLength = 512
+
+// checkID refuses what cannot be a session id. Ids come from the network: beego takes a cookie's value as it is.
+func (b *backend) checkID(sid string) error {
+	switch {
+	case sid == "" || len(sid) > maxIDLength:
+		return fmt.Errorf("a session id of %d bytes is not possible: 1 to %d are", len(sid), maxIDLength)
+	case strings.ContainsFunc(sid, func(r rune) bool { return r <= ' ' || r == 0x7f }):
+		return errors.New("a session id cannot hold spaces or control characters")
+	case auxiliary(sid):
+		return errors.New("a session id cannot begin like the keys that this package has beside the sessions")
+	case b.commands.cluster() != nil && strings.ContainsAny(sid, "{}") && !strings.Contains(b.keyPrefix, "{"):
+		return errors.New("in a cluster a session id cannot hold braces, which would choose its slot")
+	}
+	return nil
+}
+
+// wrap says what was tried on which session, and where. Ids are credentials: it shows six characters at most.
+func (b *backend) wrap(operation, sid string, err error) error {
+	if sid != "" {
+		operation += " session " + abridged(sid)
+	}
+	return fmt.Errorf("session/redis: %s at %s: %w", operation, b.addr, err)
+}
+
+func abridged(sid string) string {
+	if len(sid) <= 6 {
+		return "…"
+	}
+	return fmt.Sprintf("%.6q…", sid)
+}
+
+func (b *backend) log(err error) { session.SLogger.Println(err) }
+
+// decode decodes a session. The error says what to do about a value that does not decode.
+func decode(value record.Value) (map[any]any, error) {
+	values, err := value.Decode()
+	if err == nil {
+		return values, nil
+	}
+	_, name, unregistered := strings.Cut(err.Error(), "name not registered for interface: ")
+	if !unregistered {
+		return nil, fmt.Errorf("the value in Redis is no session, or a damaged one: %w", err)
+	}
+	name = strings.Trim(name, `"`)
+	return nil, fmt.Errorf("the session holds a %s, a type that this program has not registered: "+
+		"call gob.Register(%s{}) when it starts: %w", name, name, err)
+}

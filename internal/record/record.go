@@ -1,0 +1,173 @@
+// Package record owns what is stored for a session.
+//
+//	value   = stream entry...
+//	stream  = map[interface{}]interface{} in the format of encoding/gob, as session.EncodeGob writes it
+//	entry   = tag (1 byte, 0x80 to 0xf7), payload (8 bytes)
+//
+// A gob decoder reads one value and never looks at what follows it, so that beego's provider reads such a value as its
+// own. A stream is a sequence of messages, each with its length before it, and no length begins with a byte that is a
+// tag: so the end of the stream is found without reading it, whatever a session holds.
+//
+// An entry of the tag 0xf6 is a version: random bytes, drawn anew for each save. The last entry is the version of the
+// value itself, those before it are the versions of the saves that led to it, the oldest first. What beego's provider
+// wrote has no entries, and is its own version as a whole; an empty value is an empty session, as which beego's provider
+// reserves an id. Entries of other tags are kept in front of the versions as they are: they are for what a session may
+// come to have, as the time of its creation or a life time of its own.
+//
+// Versions answer what a client must know whose request was executed and whose reply was lost: a value whose versions
+// hold the one that was to be saved has been saved. And they tell in a few bytes whether a session still is what was read.
+package record
+
+import (
+	"crypto/rand"
+	"strings"
+
+	"github.com/beego-session/redis/internal/gobmap"
+)
+
+// Kept is how many versions a saved value has at the most, with its own. A browser has six requests to a host under way
+// at a time over HTTP/1.1: a save is still found when all others have saved after it.
+const Kept = 8
+
+const (
+	entrySize  = 9
+	versionTag = 'v' | 0x80
+)
+
+// Value is what is stored for one session.
+type Value string
+
+// Version is an entry of a version, or empty.
+type Version string
+
+// NewVersion draws a version.
+func NewVersion() Version {
+	var entry [entrySize]byte
+	entry[0] = versionTag
+	_, _ = rand.Read(entry[1:]) // never fails
+	return Version(entry[:])
+}
+
+// emptyStream is the stream of an empty session.
+var emptyStream = func() string {
+	data, err := gobmap.Encode(nil)
+	if err != nil {
+		panic(err)
+	}
+	return string(data)
+}()
+
+// Empty returns a new session that holds nothing.
+func Empty(v Version) Value { return Value(emptyStream) + Value(v) }
+
+// Encode returns the value of a session that follows on another, or on none if that is empty. An error is that of
+// gobmap.Encode.
+func Encode(values map[any]any, before Value, v Version) (Value, error) {
+	stream, err := gobmap.Encode(values)
+	if err != nil {
+		return "", err
+	}
+	entries := before.entries()
+	surplus := versions(entries) - (Kept - 1)
+	var b strings.Builder
+	b.Grow(len(stream) + len(entries) + len(v))
+	b.Write(stream)
+	for ; entries != ""; entries = entries[entrySize:] {
+		if entries[0] == versionTag && surplus > 0 {
+			surplus--
+			continue
+		}
+		b.WriteString(entries[:entrySize])
+	}
+	b.WriteString(string(v))
+	return Value(b.String()), nil
+}
+
+// Decode returns the values of a session. An error is that of gobmap.Decode.
+func (v Value) Decode() (map[any]any, error) {
+	if v == "" {
+		return make(map[any]any), nil
+	}
+	return gobmap.Decode(string(v))
+}
+
+// Moved returns the value with one more version, that of a move to another id. It leaves the stream as it is, also one
+// that does not decode.
+func (v Value) Moved(version Version) Value {
+	if v == "" {
+		v = Empty(version) // beego's provider reads what is empty, or a stream
+	}
+	return v + Value(version)
+}
+
+// Unmoved returns the value that became v when it was moved.
+func (v Value) Unmoved() Value { return v[:max(len(v)-entrySize, 0)] }
+
+// Version returns the version, which is empty where the value has none.
+func (v Value) Version() Version {
+	entries := v.entries()
+	return Version(entries[max(len(entries)-entrySize, 0):])
+}
+
+// Holds tells whether the version is that of the value, or of a save that led to it.
+func (v Value) Holds(version Version) bool {
+	for entries := v.entries(); entries != ""; entries = entries[entrySize:] {
+		if entries[:entrySize] == string(version) {
+			return true
+		}
+	}
+	return false
+}
+
+// Complete tells whether the versions are all that the value ever had.
+func (v Value) Complete() bool {
+	n := versions(v.entries())
+	return 0 < n && n < Kept
+}
+
+// entries returns what follows the stream, if it is entries that end with a version.
+func (v Value) entries() string {
+	last := len(v) - entrySize
+	if last <= 0 || v[last] != versionTag {
+		return ""
+	}
+	end := streamEnd(string(v))
+	if end <= 0 || end > last || (len(v)-end)%entrySize != 0 {
+		return ""
+	}
+	return string(v[end:])
+}
+
+// streamEnd returns where the messages end that a value begins with, or -1 if they do not. A length below 128 is one
+// byte; else it has up to eight, and one before them that holds their number, negated.
+func streamEnd(v string) (end int) {
+	for end < len(v) && (v[end] < 0x80 || v[end] > 0xf7) {
+		length := uint64(v[end])
+		if end++; length >= 0x80 {
+			size := int(0x100 - length)
+			if size > len(v)-end {
+				return -1
+			}
+			length = 0
+			for _, b := range []byte(v[end : end+size]) {
+				length = length<<8 | uint64(b)
+			}
+			end += size
+		}
+		if length > uint64(len(v)-end) {
+			return -1
+		}
+		end += int(length)
+	}
+	return end
+}
+
+// versions counts them.
+func versions(entries string) (n int) {
+	for ; entries != ""; entries = entries[entrySize:] {
+		if entries[0] == versionTag {
+			n++
+		}
+	}
+	return n
+}

@@ -1,0 +1,213 @@
+// beego asks SessionExist and then SessionRead of the same id: one look at Redis serves both, and what the first has
+// said the second does not contradict.
+
+package underway
+
+import (
+	"sync"
+	"time"
+)
+
+const (
+	// offerTime is how long a look may serve the read that follows, counted from before the look. beego reads at once;
+	// any other caller who comes later asks Redis.
+	offerTime = 20 * time.Millisecond
+	// offerMax is the size in bytes up to which a value is offered, and shardMax that of all which a shard holds for
+	// reads that may never come: 16 MB together.
+	offerMax, shardMax = 64 << 10, 256 << 10
+
+	// noteTime is how long it is remembered that an id was found and not read since. A request reads within
+	// milliseconds; noteMax bounds the ids of a shard that are remembered for nobody.
+	noteTime = time.Minute
+	noteMax  = 4096
+)
+
+// Looks remembers, of each id that is looked up, what the last look has found.
+type Looks[T any] struct {
+	shards [64]lookShard[T]
+}
+
+type lookShard[T any] struct {
+	sync.Mutex
+	clock   uint64 // counts looks and changes
+	ids     map[string]*looked[T]
+	sweepAt int        // size of ids at which those of no more use are taken out
+	offers  []offer[T] // the oldest first, also those that were taken
+	bytes   int        // of the values that are offered
+}
+
+// offer is what a look has left, as long as it is current.
+type offer[T any] struct {
+	*looked[T]
+	clock uint64
+}
+
+// looked is what is known of one id; its shard's mutex protects it.
+type looked[T any] struct {
+	underWay int       // looks that were not answered yet
+	current  uint64    // of the shard's clock: when the last look that was answered began, or the id was changed
+	found    int       // looks that found the id and whose reads have not come yet
+	last     time.Time // when the last of them began
+
+	offered bool
+	value   T
+	size    int
+}
+
+// Look is one look at an id, which ends with Offer, Answered or Failed.
+type Look[T any] struct {
+	of    *Looks[T]
+	id    string
+	clock uint64
+	began time.Time
+}
+
+func (l *Looks[T]) shard(id string) *lookShard[T] { return &l.shards[shardOf(id, len(l.shards))] }
+
+// Begin is called before Redis is asked.
+func (l *Looks[T]) Begin(id string) Look[T] {
+	shard := l.shard(id)
+	shard.Lock()
+	defer shard.Unlock()
+	shard.clock++
+	k := shard.ids[id]
+	if k == nil {
+		k = shard.add(id)
+	}
+	k.underWay++
+	return Look[T]{l, id, shard.clock, time.Now()}
+}
+
+// Offer says that the id is there, and leaves a value for the read that follows. A value that is older than what is
+// known by now is not kept.
+func (l Look[T]) Offer(value T, size int) {
+	l.end(func(shard *lookShard[T], k *looked[T]) {
+		k.found++
+		if l.began.After(k.last) {
+			k.last = l.began
+		}
+		if shard.news(k, l.clock) && size <= offerMax && shard.room(size) {
+			k.offered, k.value, k.size = true, value, size
+			shard.bytes += size
+			shard.offers = append(shard.offers, offer[T]{k, l.clock})
+		}
+	})
+}
+
+// Answered says that Redis has answered, with nothing to leave for a read.
+func (l Look[T]) Answered() {
+	l.end(func(shard *lookShard[T], k *looked[T]) { shard.news(k, l.clock) })
+}
+
+// Failed says that nothing was learned.
+func (l Look[T]) Failed() { l.end(func(*lookShard[T], *looked[T]) {}) }
+
+func (l Look[T]) end(learn func(*lookShard[T], *looked[T])) {
+	shard := l.of.shard(l.id)
+	shard.Lock()
+	defer shard.Unlock()
+	k := shard.ids[l.id]
+	k.underWay--
+	learn(shard, k)
+	shard.drop(l.id, k)
+}
+
+// Take returns what the last look has left for a read, once. found tells that a look has found the id since the last
+// read of it: if there is nothing by now, the id was removed after its request had begun.
+func (l *Looks[T]) Take(id string) (value T, offered, found bool) {
+	shard := l.shard(id)
+	shard.Lock()
+	defer shard.Unlock()
+	k := shard.ids[id]
+	if k == nil {
+		return value, false, false
+	}
+	if k.useful() {
+		k.found--
+		found = true
+		value, offered = k.value, k.offered && time.Since(k.last) < offerTime
+	} else {
+		k.found = 0
+	}
+	shard.withdraw(k)
+	shard.drop(id, k)
+	return value, offered, found
+}
+
+// Changed is called when this process has saved or removed the id. What was offered before is withdrawn, and what a look
+// brings that is under way will not be offered.
+func (l *Looks[T]) Changed(id string) {
+	shard := l.shard(id)
+	shard.Lock()
+	defer shard.Unlock()
+	if k := shard.ids[id]; k != nil {
+		shard.clock++
+		shard.news(k, shard.clock)
+		shard.drop(id, k)
+	}
+}
+
+// news withdraws what was offered before, unless that is newer. It reports whether it was not.
+func (s *lookShard[T]) news(k *looked[T], clock uint64) bool {
+	if clock < k.current {
+		return false
+	}
+	k.current = clock
+	s.withdraw(k)
+	return true
+}
+
+func (s *lookShard[T]) withdraw(k *looked[T]) {
+	var none T
+	s.bytes -= k.size
+	k.offered, k.value, k.size = false, none, 0
+}
+
+// room tells whether there is room for an offer of so many bytes, when those are withdrawn that nobody may take any more.
+func (s *lookShard[T]) room(size int) bool {
+	for len(s.offers) > 0 {
+		oldest := s.offers[0]
+		if current := oldest.offered && oldest.current == oldest.clock; current && time.Since(oldest.last) < offerTime {
+			break
+		} else if current {
+			s.withdraw(oldest.looked)
+		}
+		s.offers = s.offers[1:]
+	}
+	return s.bytes+size <= shardMax
+}
+
+// useful tells whether a read may still come for k.
+func (k *looked[T]) useful() bool { return k.found > 0 && time.Since(k.last) < noteTime }
+
+// drop forgets an id of which nothing needs to be known.
+func (s *lookShard[T]) drop(id string, k *looked[T]) {
+	if k.underWay == 0 && !k.useful() {
+		s.withdraw(k)
+		delete(s.ids, id)
+	}
+}
+
+// add makes room for an id, which now and then means to look for those that are of no more use.
+func (s *lookShard[T]) add(id string) *looked[T] {
+	if len(s.ids) >= s.sweepAt {
+		for id, k := range s.ids {
+			s.drop(id, k)
+		}
+		for id, k := range s.ids {
+			if len(s.ids) < noteMax {
+				break
+			}
+			if k.found = 0; k.underWay == 0 {
+				s.drop(id, k)
+			}
+		}
+		s.sweepAt = max(64, 2*len(s.ids))
+	}
+	if s.ids == nil {
+		s.ids = make(map[string]*looked[T])
+	}
+	k := new(looked[T])
+	s.ids[id] = k
+	return k
+}

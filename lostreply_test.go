@@ -1,0 +1,515 @@
+// What becomes of a session when commands are executed and their replies are lost, or when they come late. Two providers
+// that share nothing but the server stand for two processes.
+
+package redis_test
+
+import (
+	"context"
+	"crypto/sha1"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	redis "github.com/beego-session/redis"
+	"github.com/beego-session/redis/internal/client"
+	"github.com/beego-session/redis/internal/redistest"
+	"github.com/beego/beego/v2/server/web/session"
+	goredis "github.com/go-redis/redis/v7"
+)
+
+// scripts are the names of the Lua files by their digests.
+var scripts = func() map[string]string {
+	files, _ := filepath.Glob("*.lua")
+	names := map[string]string{}
+	for _, file := range files {
+		source, err := os.ReadFile(file)
+		if err != nil {
+			panic(err)
+		}
+		digest := sha1.Sum(source)
+		names[hex.EncodeToString(digest[:])] = file
+		names[string(source)] = file
+	}
+	return names
+}()
+
+// nameOf is the name of a command, or of the script that it runs.
+func nameOf(cmd goredis.Cmder) string {
+	if name := cmd.Name(); name != "eval" && name != "evalsha" {
+		return name
+	}
+	return scripts[cmd.Args()[1].(string)]
+}
+
+// hook is one that does nothing.
+type hook struct{}
+
+func (hook) BeforeProcess(ctx context.Context, _ goredis.Cmder) (context.Context, error) {
+	return ctx, nil
+}
+
+func (hook) AfterProcess(context.Context, goredis.Cmder) error { return nil }
+
+func (hook) BeforeProcessPipeline(ctx context.Context, _ []goredis.Cmder) (context.Context, error) {
+	return ctx, nil
+}
+
+func (hook) AfterProcessPipeline(context.Context, []goredis.Cmder) error { return nil }
+
+// network is a hook that loses replies: the commands are executed, and the client sees a connection that failed.
+type network struct {
+	hook
+	mu        sync.Mutex
+	loses     func(name string) bool // asked of each command that was executed
+	meanwhile func()                 // happens between a loss and the repeat, once
+	lost      []string
+	sent      [][]any // scripts that were executed
+}
+
+// lose loses the replies to commands of the name, or to all if it is empty, so many times. Something may happen
+// after the first loss.
+func (n *network) lose(name string, times int, meanwhile func()) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.meanwhile, n.lost = meanwhile, nil
+	n.loses = func(executed string) bool {
+		if executed == name || name == "" {
+			times--
+			return times >= 0
+		}
+		return false
+	}
+}
+
+// always is more often than any command is repeated.
+const always = 1 << 20
+
+func (n *network) heal() { n.lose("", 0, nil) }
+
+func (n *network) after(cmds []goredis.Cmder) error {
+	n.mu.Lock()
+	var lost bool
+	for _, cmd := range cmds {
+		if err := cmd.Err(); err != nil && err != goredis.Nil {
+			continue
+		}
+		if strings.HasPrefix(cmd.Name(), "eval") {
+			n.sent = append(n.sent, cmd.Args())
+		}
+		if n.loses != nil && n.loses(nameOf(cmd)) {
+			n.lost, lost = append(n.lost, nameOf(cmd)), true
+		}
+	}
+	meanwhile := n.meanwhile
+	if lost {
+		n.meanwhile = nil
+	}
+	n.mu.Unlock()
+	if !lost {
+		return nil
+	}
+	if meanwhile != nil {
+		meanwhile()
+	}
+	return io.EOF
+}
+
+func (n *network) AfterProcess(_ context.Context, cmd goredis.Cmder) error {
+	return n.after([]goredis.Cmder{cmd})
+}
+
+func (n *network) AfterProcessPipeline(_ context.Context, cmds []goredis.Cmder) error {
+	return n.after(cmds)
+}
+
+// late executes the scripts that were sent so far once more, as a network does that has held a copy of them back.
+func (n *network) late(t testing.TB, raw goredis.UniversalClient) {
+	t.Helper()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, args := range n.sent {
+		if err := raw.Do(args...).Err(); err != nil && err != goredis.Nil && !strings.HasPrefix(err.Error(), "NOSCRIPT") {
+			t.Errorf("%v: %v", args[:2], err)
+		}
+	}
+}
+
+// twoProcesses are two providers on one server, of which the first has a network that loses replies.
+type twoProcesses struct {
+	*site
+	network *network
+	other   *redis.Provider
+	log     *lockedBuffer
+}
+
+var lossyTopologies = []struct {
+	name      string
+	scripts   bool
+	oneServer bool
+	start     func(t *testing.T) (raw goredis.UniversalClient, connect func() goredis.UniversalClient)
+}{
+	{"standalone", true, true, func(t *testing.T) (goredis.UniversalClient, func() goredis.UniversalClient) {
+		s := redistest.Start(t)
+		return s.Client(), func() goredis.UniversalClient { return goredis.NewClient(&goredis.Options{Addr: s.Addr()}) }
+	}},
+	{"without scripts", false, true, func(t *testing.T) (goredis.UniversalClient, func() goredis.UniversalClient) {
+		s := redistest.Start(t, "--user", "app on >secret ~* +@all -@scripting")
+		return s.Client(), func() goredis.UniversalClient {
+			return goredis.NewClient(&goredis.Options{Addr: s.Addr(), Username: "app", Password: "secret"})
+		}
+	}},
+	{"cluster", true, false, func(t *testing.T) (goredis.UniversalClient, func() goredis.UniversalClient) {
+		c := redistest.StartCluster(t, redistest.ClusterOptions{NoReplicas: true})
+		connect := func() goredis.UniversalClient {
+			return client.New(client.Options{Mode: client.Cluster, Addrs: c.Addrs()})
+		}
+		raw := connect()
+		t.Cleanup(func() { _ = raw.Close() })
+		return raw, connect
+	}},
+}
+
+func (s *twoProcesses) open(connect func() goredis.UniversalClient, hook goredis.Hook) *redis.Provider {
+	own := connect()
+	s.Cleanup(func() { _ = own.Close() })
+	if hook != nil {
+		own.(interface{ AddHook(goredis.Hook) }).AddHook(hook)
+	}
+	p := redis.NewProvider(own)
+	if err := p.SessionInit(ctx, life, s.config); err != nil {
+		s.Fatal(err)
+	}
+	return p
+}
+
+// saving is the name of what saves and creates, and moving that of what takes the old id away.
+func saving(scripts bool) (save, create string) {
+	if scripts {
+		return "save.lua", "create.lua"
+	}
+	return "set", "set"
+}
+
+func moving(scripts, oneServer bool) string {
+	switch {
+	case !scripts:
+		return "expire" // is sent along with the RENAME
+	case oneServer:
+		return "regenerate.lua"
+	}
+	return "remove.lua"
+}
+
+func TestWhenAReplyIsLost(t *testing.T) {
+	for _, topology := range lossyTopologies {
+		t.Run(topology.name, func(t *testing.T) {
+			raw, connect := topology.start(t)
+			save, create := saving(topology.scripts)
+			move := moving(topology.scripts, topology.oneServer)
+			for _, row := range []struct {
+				behaviour string
+				shown     func(s *twoProcesses)
+			}{
+				{"a save is not done again over what came after it", func(s *twoProcesses) { savedOnce(s, save) }},
+				{"a flush does not wipe what came after it", func(s *twoProcesses) { flushedOnce(s, save) }},
+				{"a save that failed is not done again by the next release", func(s *twoProcesses) { failedAndSaved(s, save) }},
+				{"a new session that was destroyed is not created again", func(s *twoProcesses) { createdOnce(s, create) }},
+				{"a regenerate whose reply is lost keeps the data", func(s *twoProcesses) { movedOnce(s, move) }},
+				{"a regenerate that fails leaves the session where it was", func(s *twoProcesses) { movedBack(s, move, topology.scripts) }},
+				{"a regenerate of which nothing more is heard loses nothing", func(s *twoProcesses) { movedSomewhere(s, move) }},
+			} {
+				t.Run(row.behaviour, func(t *testing.T) {
+					s := &twoProcesses{site: &site{T: t, raw: raw}, network: new(network), log: captureLog(t)}
+					s.Provider, s.other = s.open(connect, s.network), s.open(connect, nil)
+					row.shown(s)
+				})
+			}
+		})
+	}
+}
+
+func (s *twoProcesses) silent() {
+	s.Helper()
+	for _, line := range strings.Split(s.log.String(), "\n") {
+		if line != "" && !strings.Contains(line, "refuses scripts") {
+			s.Errorf("log: %s", line)
+		}
+	}
+}
+
+// change does what a request does that sets one value.
+func (s *twoProcesses) change(p *redis.Provider, id, key string, value any) {
+	s.Helper()
+	store := s.read(p, id)
+	set(s, store, key, value)
+	store.SessionRelease(ctx, nil)
+}
+
+func savedOnce(s *twoProcesses, save string) {
+	id := s.create("n", 0)
+	store := s.read(s, id)
+	set(s, store, "n", 1)
+	s.network.lose(save, 1, func() {
+		if got := s.read(s.other, id).Get(ctx, "n"); got != 1 {
+			s.Errorf("the save was not executed: %v", got)
+		}
+		s.change(s.other, id, "n", 2)
+	})
+	store.SessionRelease(ctx, nil)
+	if len(s.network.lost) != 1 {
+		s.Fatalf("lost %v", s.network.lost)
+	}
+	s.holds(id, "n", 2)
+
+	// Also when as many others have saved as a browser has requests under way.
+	store = s.read(s, id)
+	set(s, store, "n", 3)
+	s.network.lose(save, 1, func() {
+		for i := range 5 {
+			s.change(s.other, id, fmt.Sprint("other ", i), i)
+		}
+		s.change(s.other, id, "n", 4)
+	})
+	store.SessionRelease(ctx, nil)
+	s.holds(id, "n", 4, "other 0", 0, "other 1", 1, "other 2", 2, "other 3", 3, "other 4", 4)
+	s.silent()
+
+	// And if it comes again when all is over.
+	s.network.late(s, s.raw)
+	s.holds(id, "n", 4, "other 0", 0, "other 1", 1, "other 2", 2, "other 3", 3, "other 4", 4)
+
+	// After that many that nobody can tell, it is not done again, and that is said.
+	store = s.read(s, id)
+	set(s, store, "n", 5)
+	s.network.lose(save, 1, func() {
+		for i := range 10 {
+			s.change(s.other, id, "n", 100+i)
+		}
+	})
+	store.SessionRelease(ctx, nil)
+	if got := s.read(s, id).Get(ctx, "n"); got != 109 || !strings.Contains(s.log.String(), "nobody can tell") {
+		s.Errorf("n = %v, log %s", got, s.log)
+	}
+}
+
+func flushedOnce(s *twoProcesses, save string) {
+	id := s.create("basket", 1)
+	store := s.read(s, id)
+	_ = store.Flush(ctx)
+	set(s, store, "notice", "empty")
+	s.network.lose(save, 1, func() { s.change(s.other, id, "user", "ann") })
+	store.SessionRelease(ctx, nil)
+	s.holds(id, "notice", "empty", "user", "ann")
+	s.silent()
+}
+
+func failedAndSaved(s *twoProcesses, save string) {
+	id := s.create("n", 0, "m", map[string]any{"n": 0})
+	store := s.read(s, id)
+	_ = store.Flush(ctx)
+	m := map[string]any{"n": 1}
+	set(s, store, "n", 1, "m", m)
+	s.network.lose(save, always, func() {
+		s.change(s.other, id, "n", 2)
+		s.change(s.other, id, "m", map[string]any{"n": 2})
+	})
+	store.SessionRelease(ctx, nil)
+	if told := strings.Contains(s.log.String(), "are lost"); told != (save == "save.lua") { // without scripts it looks first
+		s.Errorf("log: %s", s.log)
+	}
+	s.network.heal()
+	store.SessionRelease(ctx, nil) // it finds out that all is saved
+	s.holds(id, "n", 2, "m", map[string]any{"n": 2})
+
+	set(s, store, "more", 1)
+	store.SessionRelease(ctx, nil)
+	s.holds(id, "n", 2, "m", map[string]any{"n": 2}, "more", 1)
+}
+
+func createdOnce(s *twoProcesses, create string) {
+	destroy := func(id string) {
+		if err := s.other.SessionDestroy(ctx, id); err != nil {
+			s.Error(err)
+		}
+	}
+	id := newID()
+	store := s.read(s, id)
+	set(s, store, "user", "ann")
+	s.network.lose(create, 1, func() {
+		s.holds(id, "user", "ann")
+		destroy(id)
+	})
+	store.SessionRelease(ctx, nil)
+	s.gone(id)
+
+	// Nor when no reply was lost.
+	for name, remove := range map[string]func(id string){
+		"destroyed": destroy,
+		"regenerated": func(id string) {
+			if _, err := s.other.SessionRegenerate(ctx, id, newID()); err != nil {
+				s.Error(err)
+			}
+		},
+	} {
+		id = newID()
+		store = s.read(s, id)
+		set(s, store, "user", "ann")
+		remove(id)
+		store.SessionReleaseIfPresent(ctx, nil)
+		store.SessionRelease(ctx, nil)
+		if s.gone(id); s.Failed() {
+			s.Fatalf("a session that was %s by another process was created", name)
+		}
+	}
+	s.network.late(s, s.raw)
+	s.gone(id)
+
+	// A request that begins after that may create it, and what comes late does not touch that.
+	s.change(s.other, id, "user", "bob")
+	store.SessionRelease(ctx, nil)
+	s.network.late(s, s.raw)
+	s.holds(id, "user", "bob")
+	s.silent()
+}
+
+// past lets as much time pass for other keys than the session's as any call may take: 11 s with the default timeouts.
+func (s *twoProcesses) past(id string) {
+	s.Helper()
+	forget := func(c *goredis.Client) error {
+		keys, err := c.Keys("*" + id + "*").Result()
+		for _, key := range keys {
+			if left := c.PTTL(key).Val(); key != id && left <= 11*time.Second {
+				err = c.Del(key).Err()
+			}
+		}
+		return err
+	}
+	var err error
+	switch raw := s.raw.(type) {
+	case *goredis.ClusterClient:
+		err = raw.ForEachMaster(forget)
+	case *goredis.Client:
+		err = forget(raw)
+	}
+	if err != nil {
+		s.Error(err)
+	}
+}
+
+func movedOnce(s *twoProcesses, move string) {
+	id, next := s.create("user", "ann"), newID()
+	s.network.lose(move, 1, func() { s.past(id) })
+	store, err := s.SessionRegenerate(ctx, id, next)
+	if err != nil {
+		s.Fatal(err)
+	}
+	if len(s.network.lost) != 1 {
+		s.Errorf("lost %v", s.network.lost)
+	}
+	s.gone(id)
+	s.holds(next, "user", "ann")
+	for i := range 10 {
+		set(s, store, "n", i)
+		store.SessionRelease(ctx, nil)
+	}
+	s.network.late(s, s.raw)
+	s.gone(id)
+	s.holds(next, "user", "ann", "n", 9)
+	if err := s.SessionDestroy(ctx, next); err != nil {
+		s.Error(err)
+	}
+	s.network.late(s, s.raw)
+	s.gone(id, next)
+	s.silent()
+}
+
+func movedBack(s *twoProcesses, move string, scripts bool) {
+	for _, values := range [][]any{{"user", "ann"}, {}} {
+		id, next := s.create(values...), newID()
+		underWay := s.read(s.other, id)
+		s.network.lose(move, 4, nil) // all of its repeats, but not of what follows
+		store, err := s.SessionRegenerate(ctx, id, next)
+		if store != nil || err == nil {
+			s.Fatalf("SessionRegenerate = %v, %v", store, err)
+		}
+		s.network.heal()
+		s.holds(id, values...)
+		if scripts {
+			s.gone(next)
+			s.network.late(s, s.raw)
+			s.gone(next)
+		}
+		set(s, underWay, "n", 1)
+		underWay.SessionRelease(ctx, nil)
+		s.holds(id, append(values, "n", 1)...)
+	}
+	if !scripts {
+		return // the regenerate of nothing does not move
+	}
+	for _, empty := range []string{"", string(must(session.EncodeGob(map[any]any{})))} { // as beego's provider writes it
+		id, next := newID(), newID()
+		s.put(id, empty)
+		s.network.lose(move, 4, nil)
+		if store, err := s.SessionRegenerate(ctx, id, next); store != nil || err == nil {
+			s.Fatalf("SessionRegenerate = %v, %v", store, err)
+		}
+		s.holds(id)
+		s.gone(next)
+	}
+	id, next := newID(), newID()
+	s.network.lose("regenerate.lua", 4, nil)
+	if _, err := s.SessionRegenerate(ctx, id, next); err != nil { // one server
+		s.gone(id, next)
+	}
+	s.silent()
+}
+
+func must[T any](value T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return value
+}
+
+func movedSomewhere(s *twoProcesses, move string) {
+	id, next := s.create("user", "ann"), newID()
+	s.network.lose(move, always, func() {
+		s.network.mu.Lock()
+		defer s.network.mu.Unlock()
+		s.network.loses = func(string) bool { return true } // from now on nothing is heard
+	})
+	if store, err := s.SessionRegenerate(ctx, id, next); store != nil || err == nil {
+		s.Fatalf("SessionRegenerate = %v, %v", store, err)
+	} else {
+		s.Log(err)
+	}
+	for _, id := range []string{id, next} {
+		if s.read(s.other, id).Get(ctx, "user") == "ann" {
+			return
+		}
+	}
+	s.Error("the session is under neither id")
+}
+
+// The tombstone of a session outlives all repeats, however long the time limits are.
+func TestATombstoneOutlivesEveryRepeat(t *testing.T) {
+	s := redistest.Start(t)
+	p := open(t, fmt.Sprintf(`{"save_path":%q,"read_timeout":"10m"}`, s.Addr()), life)
+	id := newID()
+	if err := p.SessionDestroy(ctx, id); err != nil {
+		t.Fatal(err)
+	}
+	keys := s.Client().Keys("*" + id + "*").Val()
+	if len(keys) != 1 {
+		t.Fatalf("the keys are %q", keys)
+	}
+	if left := s.Client().PTTL(keys[0]).Val(); left < 30*time.Minute {
+		t.Errorf("it lasts for %v, but a call may take 20 minutes", left)
+	}
+}

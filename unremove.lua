@@ -1,0 +1,25 @@
+-- Takes back a removal by remove.lua of which no reply came, and keeps it from being done later.
+--
+-- KEYS[1]  the session
+-- KEYS[2]  its tombstone
+-- ARGV[1]  the version of the copy
+-- ARGV[2]  the session that was copied, with a version of its own
+-- ARGV[3]  its life time in seconds, 0 for none
+-- ARGV[4]  that version
+--
+-- Returns 1 when the session is there, and 0 when somebody else has removed it.
+
+if redis.call('STRLEN', KEYS[1]) > 0 then
+  redis.call('APPEND', KEYS[1], ARGV[4]) -- a removal that comes late no longer finds what it looks for
+  return 1
+end
+if redis.call('EXISTS', KEYS[1]) == 0 and redis.call('GET', KEYS[2]) ~= ARGV[1] then
+  return 0
+end
+if ARGV[3] == '0' then
+  redis.call('SET', KEYS[1], ARGV[2])
+else
+  redis.call('SETEX', KEYS[1], ARGV[3], ARGV[2])
+end
+redis.call('DEL', KEYS[2])
+return 1
