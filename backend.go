@@ -43,7 +43,7 @@ type looked struct {
 // connect makes the commands of a configuration, on a client of the application if it has one. Its own client is closed
 // when the last provider and the last session that use it are gone, so that a request under way never finds it closed.
 func connect(c config, own redis.UniversalClient, addr string) *commands {
-	r := &roundTrips{client: own, maxRetries: c.maxRetries, minBackoff: c.minBackoff, maxBackoff: c.maxBackoff, timeLimit: c.timeLimit()}
+	r := &roundTrips{client: own, maxRetries: c.maxRetries, minBackoff: c.minBackoff, maxBackoff: c.maxBackoff, timeLimit: c.operationTime()}
 	r.lanes = coalesce.New(r.send, coalesce.Limits{})
 	if own == nil {
 		r.client = client.New(c.client)
@@ -54,7 +54,7 @@ func connect(c config, own redis.UniversalClient, addr string) *commands {
 			"which can lose an update of a request that saves at the very same time", addr, err)
 	}
 	// No command is under way for longer than its time limit, and the server may have it for as long again.
-	return &commands{roundTrips: r, prefix: c.keyPrefix, tombstoneLife: max(minTombstoneLife, int64(3*c.timeLimit()/time.Second))}
+	return &commands{roundTrips: r, prefix: c.keyPrefix, tombstoneLife: max(minTombstoneLife, int64(3*c.operationTime()/time.Second))}
 }
 
 // exist looks whether there is a session, for the read that follows as well.

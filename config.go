@@ -55,8 +55,8 @@ type config struct {
 	settings settings // as the user wrote them, for Provider's exported fields
 }
 
-// timeLimit is how long one operation may take, with all its retries.
-func (c *config) timeLimit() time.Duration {
+// operationTime is how long one operation may take, with all its retries.
+func (c *config) operationTime() time.Duration {
 	return c.client.DialTimeout + c.client.ReadTimeout + c.client.WriteTimeout
 }
 

@@ -257,7 +257,7 @@ func FuzzConfig(f *testing.F) {
 		}
 		c := cfg.client
 		if len(c.Addrs) == 0 || c.PoolSize < 1 || c.DB < 0 || cfg.maxRetries < 0 || cfg.minBackoff > cfg.maxBackoff ||
-			c.DialTimeout <= 0 || c.ReadTimeout <= 0 || c.WriteTimeout <= 0 || c.PoolTimeout <= 0 || cfg.timeLimit() <= 0 {
+			c.DialTimeout <= 0 || c.ReadTimeout <= 0 || c.WriteTimeout <= 0 || c.PoolTimeout <= 0 || cfg.operationTime() <= 0 {
 			t.Errorf("accepted as valid: %+v", cfg)
 		}
 	})

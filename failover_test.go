@@ -3,6 +3,7 @@
 package redis_test
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	redis "github.com/beego-session/redis"
+	"github.com/beego-session/redis/internal/client"
 	"github.com/beego-session/redis/internal/redistest"
 	"github.com/beego/beego/v2/server/web/session"
 )
@@ -66,6 +68,59 @@ func TestRequestsGoOnWhile(t *testing.T) {
 			l := &load{T: t, p: open(t, config, life), regenerates: strings.Contains(event.name, "migrates")}
 			l.run(happens)
 		})
+	}
+}
+
+// A script of two keys is refused as long as only one of them has moved, or neither is there.
+func TestWhileASlotMigratesSessionsAreCreatedAndSaved(t *testing.T) {
+	c := redistest.StartCluster(t, redistest.ClusterOptions{NoReplicas: true})
+	slot := c.Slot("{shop}")
+	from, to := c.MasterOf(slot), c.Masters()[0]
+	if to == from {
+		to = c.Masters()[1]
+	}
+	raw := client.New(client.Options{Mode: client.Cluster, Addrs: c.Addrs()})
+	defer raw.Close()
+	log := captureLog(t)
+	p := open(t, clusterConfig(c, "{shop}:"), life)
+	site := &site{T: t, raw: raw, Provider: p}
+	change := func(id string, value string) {
+		store := site.read(p, id)
+		set(t, store, "v", value)
+		store.SessionRelease(ctx, nil)
+	}
+	kept, destroyed := newID(), newID()
+	change(kept, "small")
+	change(destroyed, "small")
+	late := site.read(p, "late")
+	set(t, late, "v", 1)
+	m := c.MigrateSlot(slot, from, to)
+
+	large := strings.Repeat("x", 100_000)
+	created, createdLarge := newID(), newID()
+	change(created, "small")
+	change(createdLarge, large)
+	change(kept, large)
+	if err := errors.Join(p.SessionDestroy(ctx, destroyed), p.SessionDestroy(ctx, "late")); err != nil {
+		t.Error(err)
+	}
+	late.SessionRelease(ctx, nil)
+	check := func(when string) {
+		t.Helper()
+		for id, want := range map[string]any{created: "small", createdLarge: large, kept: large, destroyed: nil, "late": nil} {
+			if got := site.read(p, id).Get(ctx, "v"); got != want {
+				t.Errorf("%s: v is %.20v, want %.20v", when, got, want)
+			}
+		}
+	}
+	check("while it migrates")
+	for range 20 {
+		m.MoveKeys(2)
+	}
+	m.Finish()
+	check("after that")
+	if log.String() != "" {
+		t.Errorf("log: %s", log)
 	}
 }
 

@@ -62,10 +62,12 @@ func (hook) BeforeProcessPipeline(ctx context.Context, _ []goredis.Cmder) (conte
 
 func (hook) AfterProcessPipeline(context.Context, []goredis.Cmder) error { return nil }
 
-// network is a hook that loses replies: the commands are executed, and the client sees a connection that failed.
+// network is a hook that loses replies: the commands are executed, and the client sees a connection that failed. With
+// requests set it loses those instead, so that nothing is executed.
 type network struct {
 	hook
 	mu        sync.Mutex
+	requests  bool
 	loses     func(name string) bool // asked of each command that was executed
 	meanwhile func()                 // happens between a loss and the repeat, once
 	lost      []string
@@ -77,7 +79,7 @@ type network struct {
 func (n *network) lose(name string, times int, meanwhile func()) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.meanwhile, n.lost = meanwhile, nil
+	n.meanwhile, n.lost, n.requests = meanwhile, nil, false
 	n.loses = func(executed string) bool {
 		if executed == name || name == "" {
 			times--
@@ -92,15 +94,38 @@ const always = 1 << 20
 
 func (n *network) heal() { n.lose("", 0, nil) }
 
+func (n *network) before(cmds []goredis.Cmder) error {
+	n.mu.Lock()
+	lose := n.requests
+	n.mu.Unlock()
+	if !lose {
+		return nil
+	}
+	return n.pass(cmds, false)
+}
+
 func (n *network) after(cmds []goredis.Cmder) error {
+	n.mu.Lock()
+	lose := !n.requests
+	for _, cmd := range cmds {
+		if strings.HasPrefix(cmd.Name(), "eval") && cmd.Err() == nil {
+			n.sent = append(n.sent, cmd.Args())
+		}
+	}
+	n.mu.Unlock()
+	if !lose {
+		return nil
+	}
+	return n.pass(cmds, true)
+}
+
+// pass loses commands, or lets them pass.
+func (n *network) pass(cmds []goredis.Cmder, executed bool) error {
 	n.mu.Lock()
 	var lost bool
 	for _, cmd := range cmds {
-		if err := cmd.Err(); err != nil && err != goredis.Nil {
+		if err := cmd.Err(); executed && err != nil && err != goredis.Nil {
 			continue
-		}
-		if strings.HasPrefix(cmd.Name(), "eval") {
-			n.sent = append(n.sent, cmd.Args())
 		}
 		if n.loses != nil && n.loses(nameOf(cmd)) {
 			n.lost, lost = append(n.lost, nameOf(cmd)), true
@@ -120,8 +145,16 @@ func (n *network) after(cmds []goredis.Cmder) error {
 	return io.EOF
 }
 
+func (n *network) BeforeProcess(ctx context.Context, cmd goredis.Cmder) (context.Context, error) {
+	return ctx, n.before([]goredis.Cmder{cmd})
+}
+
 func (n *network) AfterProcess(_ context.Context, cmd goredis.Cmder) error {
 	return n.after([]goredis.Cmder{cmd})
+}
+
+func (n *network) BeforeProcessPipeline(ctx context.Context, cmds []goredis.Cmder) (context.Context, error) {
+	return ctx, n.before(cmds)
 }
 
 func (n *network) AfterProcessPipeline(_ context.Context, cmds []goredis.Cmder) error {
@@ -132,8 +165,9 @@ func (n *network) AfterProcessPipeline(_ context.Context, cmds []goredis.Cmder) 
 func (n *network) late(t testing.TB, raw goredis.UniversalClient) {
 	t.Helper()
 	n.mu.Lock()
-	defer n.mu.Unlock()
-	for _, args := range n.sent {
+	sent := n.sent
+	n.mu.Unlock()
+	for _, args := range sent {
 		if err := raw.Do(args...).Err(); err != nil && err != goredis.Nil && !strings.HasPrefix(err.Error(), "NOSCRIPT") {
 			t.Errorf("%v: %v", args[:2], err)
 		}
@@ -330,6 +364,22 @@ func failedAndSaved(s *twoProcesses, save string) {
 	set(s, store, "more", 1)
 	store.SessionRelease(ctx, nil)
 	s.holds(id, "n", 2, "m", map[string]any{"n": 2}, "more", 1)
+
+	// After so many others that nobody can tell, it is not done again either, and that is said.
+	store = s.read(s, id)
+	set(s, store, "n", 3)
+	s.network.lose(save, always, func() {
+		for i := range 10 {
+			s.change(s.other, id, "n", 100+i)
+		}
+	})
+	store.SessionRelease(ctx, nil)
+	s.network.heal()
+	before := len(s.log.String())
+	store.SessionRelease(ctx, nil)
+	if got := s.read(s, id).Get(ctx, "n"); got != 109 || !strings.Contains(s.log.String()[before:], "nobody can tell") {
+		s.Errorf("n = %v, log %s", got, s.log)
+	}
 }
 
 func createdOnce(s *twoProcesses, create string) {
@@ -511,5 +561,69 @@ func TestATombstoneOutlivesEveryRepeat(t *testing.T) {
 	}
 	if left := s.Client().PTTL(keys[0]).Val(); left < 30*time.Minute {
 		t.Errorf("it lasts for %v, but a call may take 20 minutes", left)
+	}
+}
+
+// The same on a network: a connection that is reset after the server has executed what was sent.
+func TestAConnectionThatIsResetAfterASave(t *testing.T) {
+	s := redistest.Start(t)
+	proxy := redistest.Proxy(t, s.Addr())
+	log := captureLog(t)
+	a, b := open(t, proxy.Addr(), life), open(t, s.Addr(), life)
+	site := &site{T: t, raw: s.Client(), Provider: b}
+	digest := func(file string) string {
+		for digest, name := range scripts {
+			if name == file && len(digest) == 2*sha1.Size {
+				return digest
+			}
+		}
+		t.Fatal("no ", file)
+		return ""
+	}
+	lose := func(file string, do, meanwhile func()) {
+		t.Helper()
+		happened := false
+		proxy.LoseReply(digest(file), func() {
+			happened = true
+			meanwhile()
+		})
+		if do(); !happened {
+			t.Errorf("no reply to %s was lost", file)
+		}
+	}
+	change := func(p *redis.Provider, id string, n int) {
+		store := site.read(p, id)
+		set(t, store, "n", n)
+		store.SessionRelease(ctx, nil)
+	}
+	// The scripts are parsed.
+	id := newID()
+	change(a, id, 0)
+	change(a, id, 1)
+	if _, err := a.SessionRegenerate(ctx, id, newID()); err != nil {
+		t.Fatal(err)
+	}
+
+	id = newID()
+	lose("create.lua", func() { change(a, id, 1) }, func() { change(b, id, 2) })
+	site.holds(id, "n", 2)
+	lose("save.lua", func() { change(a, id, 3) }, func() { change(b, id, 4) })
+	site.holds(id, "n", 4)
+	next := newID()
+	lose("regenerate.lua", func() {
+		if _, err := a.SessionRegenerate(ctx, id, next); err != nil {
+			t.Error(err)
+		}
+	}, func() { site.gone(id) })
+	site.holds(next, "n", 4)
+	id = newID()
+	lose("create.lua", func() { change(a, id, 1) }, func() {
+		if err := b.SessionDestroy(ctx, id); err != nil {
+			t.Error(err)
+		}
+	})
+	site.gone(id)
+	if log.String() != "" {
+		t.Errorf("log: %s", log)
 	}
 }

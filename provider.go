@@ -1,5 +1,6 @@
 // Package redis keeps the sessions of beego v2 in Redis. It is a drop-in for beego's own redis provider: the same API, the
-// same configuration and the same bytes in Redis, so that a site can switch, run both during a rollout, and switch back.
+// same configuration and the same gob stream in Redis, so that a site can switch, run both during a rollout, and switch
+// back.
 //
 //	import _ "github.com/beego-session/redis"
 //
@@ -11,10 +12,19 @@
 // A request works on a copy of its session. SessionRelease brings what the request changed into the session as it then
 // stands in Redis, in one atomic step. Requests of one session that run at the same time lose nothing of each other: they
 // are merged key by key. Where two change the same key, the later release wins. A deleted key stays deleted, and after a
-// Flush only what the request set itself remains. A value that is changed in place counts as set. A request that changed
-// nothing writes nothing, but for renewing the life time when a hundredth of it has passed. A session that was destroyed,
-// regenerated or has expired is never brought back by a request that was still under way. A new session is stored even
-// when it is empty, because beego keeps its id only then; skip_empty turns that off.
+// Flush only what the request set itself remains. A value that is changed in place counts as set, if what would be stored
+// is another. A request that changed nothing writes nothing, but for renewing the life time when a hundredth of it has
+// passed. A session that was destroyed, regenerated or has expired is never brought back by a request that was still
+// under way, in this process or another. A new session is stored even when it is empty, because beego keeps its id only
+// then; skip_empty turns that off.
+//
+// # What happens when a reply is lost
+//
+// A command whose connection fails is sent again, and may have been executed before. So each save leaves a version behind
+// the session's gob stream, which a gob decoder does not look at, with those of the seven saves before it: what is
+// repeated finds out that it has been done, and what comes late does nothing. A session that is removed leaves a key
+// gone:{…} for five minutes, by which a request that still has to create it learns of that. Nothing is deleted because of
+// an error whose outcome is not known.
 package redis
 
 // Provider: what beego calls to find, make, move and remove sessions.

@@ -16,6 +16,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/beego-session/redis/internal/client"
 	"github.com/beego-session/redis/internal/coalesce"
 	"github.com/go-redis/redis/v7"
 )
@@ -55,27 +56,28 @@ func (r *roundTrips) do(ctx context.Context, cmds ...redis.Cmder) error {
 // or even though there is an error.
 func (r *roundTrips) deliver(ctx context.Context, cmds ...redis.Cmder) (doubtful bool, err error) {
 	err = r.retry(ctx, func(ctx context.Context) error {
-		err := r.once(ctx, cmds...)
-		doubtful = doubtful || err != nil && !isReply(err, "")
+		lost, err := r.attempt(ctx, cmds...)
+		doubtful = doubtful || lost
 		return err
 	})
 	return doubtful, err
 }
 
-// once is do without repeats.
-func (r *roundTrips) once(ctx context.Context, cmds ...redis.Cmder) error {
+// attempt is deliver without repeats but those of a cluster's client.
+func (r *roundTrips) attempt(ctx context.Context, cmds ...redis.Cmder) (doubtful bool, err error) {
 	for _, cmd := range cmds {
 		cmd.SetErr(nil) // go-redis keeps the error of an earlier attempt
 	}
-	if err := r.travel(&call{ctx, cmds}); err != nil {
-		return err // and the call may still be under way
+	c := &call{ctx: ctx, cmds: cmds}
+	if err := r.travel(c); err != nil {
+		return true, err // and the call may still be under way
 	}
 	for _, cmd := range cmds {
 		if err := cmd.Err(); err != nil && err != redis.Nil {
-			return err
+			return c.lost || !isReply(err, ""), err
 		}
 	}
-	return nil
+	return c.lost, nil
 }
 
 // travel sends a call and returns when its commands have their replies. go-redis does not interrupt a command whose
@@ -129,6 +131,7 @@ func (r *roundTrips) join(c *call) error {
 type call struct {
 	ctx  context.Context
 	cmds []redis.Cmder
+	lost bool // a cluster's client has sent it again after its reply was lost
 }
 
 // largeCall is how many bytes a call may have to travel together with others, who would wait for it.
@@ -159,6 +162,15 @@ func (r *roundTrips) send(calls []*call) {
 			cmds = append(cmds, c.cmds...)
 		}
 		ctx = limited{context.Background(), deadline}
+	}
+	if r.cluster() != nil {
+		var lost atomic.Bool
+		ctx = client.WithLosses(ctx, &lost)
+		defer func() {
+			for _, c := range calls {
+				c.lost = lost.Load()
+			}
+		}()
 	}
 	if len(cmds) == 1 {
 		_ = r.client.ProcessContext(ctx, cmds[0])

@@ -116,12 +116,12 @@ func (s *SessionStore) release(ctx context.Context, create bool) {
 	b := s.backend
 	due, err := s.due()
 	switch {
-	case err != nil || due == nothing:
-	case due == touch:
+	case err != nil || due == doNothing:
+	case due == doTouch:
 		if err := s.touch(detached(ctx)); err != nil {
 			b.log(b.wrap("renew the life time of", s.sid, err))
 		}
-	case due == save:
+	case due == doSave:
 		err = b.exclusively(ctx, s.sid, func(ctx context.Context) error { return s.save(ctx, create) })
 	}
 	if err != nil {
@@ -133,9 +133,9 @@ func (s *SessionStore) release(ctx context.Context, create bool) {
 type action int
 
 const (
-	nothing action = iota
-	touch          // renew the life time
-	save
+	doNothing action = iota
+	doTouch          // renew the life time
+	doSave
 )
 
 // errVanished is the error of a request that changed a session which nobody has destroyed as far as is known.
@@ -147,26 +147,26 @@ func (s *SessionStore) due() (action, error) {
 	defer s.mu.Unlock()
 	if s.gone {
 		if s.told || s.edits.none() || s.base.tombstone != "" {
-			return nothing, nil
+			return doNothing, nil
 		}
 		s.told = true
-		return nothing, errVanished
+		return doNothing, errVanished
 	}
 	if !s.base.present || !s.edits.none() || len(s.doubtful) > 0 {
-		return save, nil
+		return doSave, nil
 	}
 	if changed, err := s.changedInPlace(); changed || err != nil {
-		return save, err
+		return doSave, err
 	}
 	expires, life := s.base.expires, time.Duration(s.backend.life)*time.Second
 	left := time.Until(expires)
 	switch {
 	case expires.IsZero() && life == 0:
-		return nothing, nil
+		return doNothing, nil
 	case expires.IsZero() || life == 0, left > life, life-left >= s.backend.touchInterval:
-		return touch, nil
+		return doTouch, nil
 	}
-	return nothing, nil
+	return doNothing, nil
 }
 
 // changedInPlace compares the values that a handler may have changed with those that were read. The caller holds mu.
@@ -309,11 +309,15 @@ func (s *SessionStore) rebase(d draft, data record.Value) (changed bool, err err
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	base, drafts := s.base, append(s.doubtful, d)
-	for i, earlier := range drafts {
+	known := len(s.doubtful) == 0
+	for i, earlier := range s.doubtful {
 		if data.Holds(earlier.value.Version()) { // it was saved, and what came after it was not
-			base, drafts = stored{value: earlier.value}, drafts[i+1:]
+			base, drafts, known = stored{value: earlier.value}, drafts[i+1:], true
 			break
 		}
+	}
+	if !known && !base.leadsTo(data) {
+		return false, errUnknown
 	}
 	original, err := decode(base.value)
 	if err != nil {

@@ -153,9 +153,9 @@ func TestCompare(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	saves := compareSaves(t, s, sessions)
+	saves, large := compareSaves(t, s, sessions), compareBeside(t, s, sessions)
 	on := machine(t, s)
-	text, svg := report(on+"; "+modules(t), results, saves), figure(on, results)
+	text, svg := report(on+"; "+modules(t), results, saves, large), figure(on, results)
 	if err := xml.Unmarshal([]byte(svg), new(struct{})); err != nil {
 		t.Errorf("the figure: %v", err)
 	}

@@ -9,6 +9,10 @@ import (
 	"log"
 	"math"
 	"math/big"
+	"math/rand/v2"
+	"net/http"
+	"net/http/cookiejar"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"reflect"
@@ -370,6 +374,116 @@ func TestEitherProviderGoesOnWithTheOthersSessions(t *testing.T) {
 			wantN(b, id, nil)
 			wantExist(id, true)
 		})
+	}
+}
+
+// One browser, whose requests are served now by a process with the one provider, now by one with the other.
+func TestOneCookieAlternatesBetweenTheProviders(t *testing.T) {
+	random := rand.Uint64()
+	t.Logf("seed %d", random)
+	choose := rand.New(rand.NewPCG(random, 0))
+	s := redistest.Start(t)
+	managers := map[string]*session.Manager{}
+	for name, p := range map[string]session.Provider{"beego": new(beegoredis.Provider), "this": new(redis.Provider)} {
+		session.Register("alternating-"+name, p)
+		manager, err := session.NewManager("alternating-"+name, &session.ManagerConfig{
+			CookieName: "id", EnableSetCookie: true, Gclifetime: life, ProviderConfig: s.Addr(),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		managers[name] = manager
+	}
+	var do func(w http.ResponseWriter, r *http.Request, manager *session.Manager, store session.Store) session.Store
+	site := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		manager := managers[r.URL.Path[1:]]
+		store, err := manager.SessionStart(w, r)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		do(w, r, manager, store).SessionRelease(ctx, w)
+	}))
+	defer site.Close()
+	jar, _ := cookiejar.New(nil)
+	browser := &http.Client{Jar: jar}
+
+	want := map[any]any{} // the session
+	list := []address{{"Mill Lane", 0}}
+	var sid string
+	for i := range 500 {
+		name := []string{"beego", "this"}[choose.IntN(2)]
+		do = func(w http.ResponseWriter, r *http.Request, manager *session.Manager, store session.Store) session.Store {
+			for key, value := range want {
+				if got := store.Get(ctx, key); !equal(got, value) {
+					t.Errorf("request %d, by %s: %v is %.100v, want %.100v", i, name, key, got, value)
+				}
+			}
+			key := fmt.Sprint("key ", choose.IntN(8))
+			action := choose.IntN(10)
+			if i == 499 {
+				action = -1 // the last one sets a value
+			}
+			switch action {
+			case 0:
+				_ = store.Delete(ctx, key)
+				delete(want, key)
+			case 1:
+				list = append(slices.Clone(list), address{fmt.Sprint(i), i})
+				_, want["list"] = store.Set(ctx, "list", list), list
+			case 2: // a log-in; beego's own provider saves only what was released before it
+				store.SessionRelease(ctx, w)
+				regenerated, err := manager.SessionRegenerateID(w, r)
+				if err != nil {
+					t.Error(err)
+					return store
+				}
+				store = regenerated
+			case 3:
+				if choose.IntN(10) == 0 {
+					_ = store.Flush(ctx)
+					clear(want)
+				}
+			case 4:
+				if choose.IntN(10) == 0 { // a log-out, of which the next request knows nothing
+					store.SessionRelease(ctx, w)
+					manager.SessionDestroy(w, r)
+					clear(want)
+					next, err := manager.SessionStart(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
+					if err != nil {
+						t.Error(err)
+						return store
+					}
+					return next
+				}
+			default:
+				_, want[key] = store.Set(ctx, key, i), i
+			}
+			sid = store.SessionID(ctx)
+			return store
+		}
+		response, err := browser.Get(site.URL + "/" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = response.Body.Close()
+		if response.StatusCode != http.StatusOK || t.Failed() {
+			t.Fatalf("request %d, by %s: %s", i, name, response.Status)
+		}
+	}
+	for name, manager := range managers {
+		store, err := manager.GetProvider().SessionRead(ctx, sid)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for key, value := range want {
+			if got := store.Get(ctx, key); !equal(got, value) {
+				t.Errorf("at the end %s shows %v as %v, want %v", name, key, got, value)
+			}
+		}
+	}
+	if len(want) == 0 {
+		t.Error("the session is empty")
 	}
 }
 

@@ -218,7 +218,7 @@ func nodeAddr(field interface{}, asked string) (string, error) {
 	return net.JoinHostPort(host, strconv.FormatInt(port, 10)), nil
 }
 
-// nodeHook answers COMMAND without asking the node.
+// nodeHook answers COMMAND without asking the node, and sees each attempt of a command that go-redis sends again.
 type nodeHook struct{}
 
 // ended makes a command return at once.
@@ -235,10 +235,12 @@ func (nodeHook) BeforeProcess(ctx context.Context, cmd redis.Cmder) (context.Con
 	return ctx, nil
 }
 
-func (nodeHook) AfterProcess(_ context.Context, cmd redis.Cmder) error {
+func (nodeHook) AfterProcess(ctx context.Context, cmd redis.Cmder) error {
 	if info, ok := cmd.(*redis.CommandsInfoCmd); ok {
 		*info = *redis.NewCommandsInfoCmdResult(commandTable, nil)
+		return nil
 	}
+	noteLoss(ctx, cmd)
 	return nil
 }
 
@@ -246,7 +248,31 @@ func (nodeHook) BeforeProcessPipeline(ctx context.Context, _ []redis.Cmder) (con
 	return ctx, nil
 }
 
-func (nodeHook) AfterProcessPipeline(context.Context, []redis.Cmder) error { return nil }
+func (nodeHook) AfterProcessPipeline(ctx context.Context, cmds []redis.Cmder) error {
+	noteLoss(ctx, cmds...)
+	return nil
+}
+
+type lossKey struct{}
+
+// WithLosses has a client of a cluster set lost when it sends commands of ctx again because no reply came: they may have
+// been executed more than once. Other clients send nothing again.
+func WithLosses(ctx context.Context, lost *atomic.Bool) context.Context {
+	return context.WithValue(ctx, lossKey{}, lost)
+}
+
+func noteLoss(ctx context.Context, cmds ...redis.Cmder) {
+	for _, cmd := range cmds {
+		var reply redis.Error
+		if err := cmd.Err(); err == nil || errors.As(err, &reply) {
+			continue
+		}
+		if lost, ok := ctx.Value(lossKey{}).(*atomic.Bool); ok {
+			lost.Store(true)
+		}
+		return
+	}
+}
 
 // commandTable says where the key is in the commands of a session store. Those that have none go to any node, as do those
 // that are missing here, which the node answers with MOVED. (go-redis itself finds the key of EVAL and EVALSHA, but

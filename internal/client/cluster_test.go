@@ -207,6 +207,7 @@ type fakeNode struct {
 	listener net.Listener
 	owner    atomic.Pointer[fakeNode]
 	moving   atomic.Pointer[fakeNode] // where the keys are already
+	cut      atomic.Int32             // how many of the next connections end when they are asked for something
 }
 
 func startFakeNode(t *testing.T) *fakeNode {
@@ -246,6 +247,9 @@ func (n *fakeNode) serve(c net.Conn) {
 			fmt.Fprintf(c, "*1\r\n*4\r\n:0\r\n:16383\r\n*5\r\n$-1\r\n:%d\r\n+id1\r\n*0\r\n+more\r\n*4\r\n$-1\r\n:%d\r\n+id2\r\n*0\r\n", owner.port(), 1)
 		case strings.Contains(request, "PING"):
 			fmt.Fprint(c, "+PONG\r\n")
+		case n.cut.Add(-1) >= 0:
+			c.Close()
+			return
 		case strings.Contains(request, "asking"):
 			fmt.Fprintf(c, "+OK\r\n+%d\r\n", n.port())
 		case moving != nil:
@@ -254,6 +258,33 @@ func (n *fakeNode) serve(c net.Conn) {
 			fmt.Fprintf(c, "-MOVED 0 :%d\r\n", owner.port())
 		default:
 			fmt.Fprintf(c, "+%d\r\n", n.port())
+		}
+	}
+}
+
+func TestAClusterClientTellsOfTheRepliesThatItLost(t *testing.T) {
+	t.Parallel()
+	node := startFakeNode(t)
+	c := open(t, clusterOptions(node.listener.Addr().String()))
+	for _, row := range []struct {
+		cuts int32
+		want bool
+	}{{0, false}, {1, true}, {2, true}, {0, false}} {
+		for name, get := range map[string]func(context.Context) error{
+			"command": func(ctx context.Context) error { return c.ProcessContext(ctx, redis.NewStringCmd("get", "key")) },
+			"pipeline": func(ctx context.Context) error {
+				p := c.Pipeline()
+				_ = p.Process(redis.NewStringCmd("get", "key"))
+				_, err := p.ExecContext(ctx)
+				return err
+			},
+		} {
+			var lost atomic.Bool
+			node.cut.Store(row.cuts)
+			err := get(client.WithLosses(within(t, 10*time.Second), &lost))
+			if err != nil || lost.Load() != row.want {
+				t.Errorf("%s with %d connections cut: %v, lost %v", name, row.cuts, err, lost.Load())
+			}
 		}
 	}
 }

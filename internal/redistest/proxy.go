@@ -3,6 +3,7 @@
 package redistest
 
 import (
+	"bytes"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -22,6 +23,9 @@ type ProxyT struct {
 	refuse  bool
 	release chan struct{} // while new connections are held: closed to let them go on
 	closed  bool
+
+	loseTo    string // while a reply is to be lost: what is in its request
+	meanwhile func()
 }
 
 // Proxy starts a proxy to the target address.
@@ -100,6 +104,25 @@ func (p *ProxyT) Hold(hold bool) {
 	}
 }
 
+// LoseReply makes the proxy lose the next reply to a request that holds the text: the server has executed it, meanwhile
+// happens, and then the connection is reset.
+func (p *ProxyT) LoseReply(text string, meanwhile func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.loseTo, p.meanwhile = text, meanwhile
+}
+
+// loses tells whether the reply to a request is to be lost, and what is to happen meanwhile.
+func (p *ProxyT) loses(request []byte) (meanwhile func(), lose bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.loseTo == "" || !bytes.Contains(request, []byte(p.loseTo)) {
+		return nil, false
+	}
+	p.loseTo = ""
+	return p.meanwhile, true
+}
+
 func (p *ProxyT) serve(client net.Conn) {
 	defer client.Close()
 	p.mu.Lock()
@@ -128,21 +151,36 @@ func (p *ProxyT) serve(client net.Conn) {
 	defer p.remove(server)
 
 	var asking atomic.Bool
+	var losing atomic.Pointer[func()]
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		p.forward(server, client, func() {
+		p.forward(server, client, func(request []byte) bool {
 			if !asking.Swap(true) {
 				p.turns.Add(1)
 			}
+			if meanwhile, lose := p.loses(request); lose {
+				losing.Store(&meanwhile)
+			}
+			return true
 		})
 	}()
-	p.forward(client, server, func() { asking.Store(false) })
+	p.forward(client, server, func([]byte) bool {
+		asking.Store(false)
+		meanwhile := losing.Load()
+		if meanwhile == nil {
+			return true
+		}
+		(*meanwhile)()
+		cut(client)
+		return false
+	})
 	<-done
 }
 
-// forward copies src to dst, later by the delay, until either ends. seen is called for what is read, before it goes on.
-func (p *ProxyT) forward(dst, src net.Conn, seen func()) {
+// forward copies src to dst, later by the delay, until either ends. pass is called for what is read, before it goes on,
+// and decides whether it does.
+func (p *ProxyT) forward(dst, src net.Conn, pass func([]byte) bool) {
 	type chunk struct {
 		data []byte
 		due  time.Time
@@ -154,7 +192,9 @@ func (p *ProxyT) forward(dst, src net.Conn, seen func()) {
 			buf := make([]byte, 16<<10)
 			n, err := src.Read(buf)
 			if n > 0 {
-				seen()
+				if !pass(buf[:n]) {
+					return
+				}
 				chunks <- chunk{buf[:n], time.Now().Add(time.Duration(p.delay.Load()))}
 			}
 			if err != nil {

@@ -1,0 +1,229 @@
+// How a session moves to another key, and how a move is taken back of which no reply came.
+
+package redis
+
+import (
+	"context"
+	_ "embed"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/beego-session/redis/internal/record"
+	"github.com/go-redis/redis/v7"
+)
+
+var (
+	//go:embed regenerate.lua
+	regenerateSource string
+	//go:embed unregenerate.lua
+	unregenerateSource string
+	//go:embed remove.lua
+	removeSource string
+	//go:embed unremove.lua
+	unremoveSource string
+
+	regenerateScript   = newScript(regenerateSource)
+	unregenerateScript = newScript(unregenerateSource)
+	removeScript       = newScript(removeSource)
+	unremoveScript     = newScript(unremoveSource)
+)
+
+// regenerate moves a session to a new key with a full life time, and returns it with one more version. Where there is
+// none under the old key it leaves an empty one under the new. After an error the session is under its old key, unless
+// the error says that this is not known.
+func (c *commands) regenerate(ctx context.Context, oldKey, key string, life int64) (stored, error) {
+	if c.cluster() != nil && oldKey != key || c.scriptless() {
+		return c.copyAndRemove(ctx, oldKey, key, life)
+	}
+	version := record.NewVersion()
+	keys := []string{oldKey, key, c.tombstone(oldKey), c.tombstone(key)}
+	get := redis.NewStringCmd("get", key)
+	_, doubtful, err := c.eval(c.forward(ctx), run{
+		script: regenerateScript, keys: keys, after: []redis.Cmder{get},
+		args: []any{string(version), string(record.Empty(version)), life, c.tombstoneLife},
+	})
+	switch {
+	case err == nil && get.Err() == nil:
+		return written(record.Value(get.Val()), life), nil
+	case err == nil:
+		return stored{}, errors.New("the session was removed as soon as it had its new id")
+	case doubtful && oldKey != key:
+		return stored{}, c.unless(err, func() error {
+			_, _, err := c.eval(ctx, run{
+				script: unregenerateScript, keys: keys,
+				args: []any{string(version), c.tombstoneLife},
+			})
+			return err
+		})
+	case c.scriptless():
+		return c.copyAndRemove(ctx, oldKey, key, life)
+	}
+	return stored{}, err
+}
+
+// forward is the context of a regenerate that leaves a third of its time for taking it back.
+func (c *commands) forward(ctx context.Context) context.Context {
+	deadline := time.Now().Add(c.timeLimit)
+	if own, ok := ctx.Deadline(); ok && own.Before(deadline) {
+		deadline = own
+	}
+	return limit(ctx, time.Now().Add(time.Until(deadline)*2/3))
+}
+
+// unless takes back what failed with err, once, and says so where that fails as well.
+func (c *commands) unless(err error, takeBack func() error) error {
+	if failed := takeBack(); failed != nil {
+		return fmt.Errorf("%w; taking it back failed as well, so that it is not known under which id the session is: %w", err, failed)
+	}
+	return err
+}
+
+// copyAndRemove regenerates where no script may touch both keys. It copies, and removes the old session only if it
+// still is what was copied: of several regenerates at once, the one that removes it carries the data on. Until that is
+// known the copy stays, so that there is one.
+func (c *commands) copyAndRemove(ctx context.Context, oldKey, key string, life int64) (stored, error) {
+	forward := c.forward(ctx)
+	get := redis.NewStringCmd("get", oldKey)
+	now, err := c.look(forward, key, get)
+	if err != nil {
+		return stored{}, err
+	}
+	old, present := record.Value(get.Val()), get.Err() == nil
+	if oldKey == key && present {
+		return now, c.touch(ctx, key, life)
+	}
+	for present {
+		version := record.NewVersion()
+		if now, err = c.place(forward, key, now, old.Moved(version), life); err != nil {
+			return stored{}, errors.Join(err, c.remove(ctx, key)) // the old session is untouched
+		}
+		verdict, found, err := c.removeCopied(forward, oldKey, old, version)
+		if err == nil && verdict == saved && found != old { // it was changed right before, and nobody else has it
+			now, err = c.place(forward, key, now, found.Moved(record.NewVersion()), life)
+		}
+		switch {
+		case err != nil:
+			return stored{}, c.unless(err, func() error { return c.unremove(ctx, oldKey, key, old, version, life) })
+		case verdict == saved:
+			return now, nil
+		case verdict == conflict:
+			old = found
+		default:
+			present = false
+		}
+	}
+	if oldKey != key {
+		if err := c.do(forward, c.bury(oldKey, record.NewVersion())); err != nil {
+			return stored{}, err
+		}
+	}
+	return c.place(forward, key, now, record.Empty(record.NewVersion()), life)
+}
+
+// reserve leaves an empty session, whatever there was.
+func (c *commands) reserve(ctx context.Context, key string, life int64) (stored, error) {
+	now, err := c.look(ctx, key)
+	if err != nil {
+		return stored{}, err
+	}
+	return c.place(ctx, key, now, record.Empty(record.NewVersion()), life)
+}
+
+// place writes a session over what there is now. Like save it does so once: if the command comes late, and the session
+// has gone on, it does nothing.
+func (c *commands) place(ctx context.Context, key string, now stored, value record.Value, life int64) (stored, error) {
+	for {
+		verdict, theirs, err := c.save(ctx, key, now, value, life, true)
+		switch {
+		case err != nil:
+			return stored{}, err
+		case verdict == saved:
+			return written(value, life), nil
+		case verdict == conflict:
+			now = written(theirs, life)
+		default:
+			if now, err = c.look(ctx, key); err != nil {
+				return stored{}, err
+			}
+		}
+		if over(ctx) {
+			return stored{}, fmt.Errorf("the new id is in use: %w", context.DeadlineExceeded)
+		}
+	}
+}
+
+// removeCopied deletes a session that still is what was copied, and returns what it has deleted. version is that of the
+// copy.
+func (c *commands) removeCopied(ctx context.Context, key string, copied record.Value, version record.Version) (verdict, record.Value, error) {
+	if !c.scriptless() {
+		tail, start := ending(copied)
+		reply, _, err := c.eval(ctx, run{
+			script: removeScript, keys: []string{key, c.tombstone(key)},
+			args: []any{tail, start, string(version), c.tombstoneLife},
+		})
+		if err == nil {
+			verdict, found := judge(reply)
+			if verdict == saved {
+				found = copied
+			}
+			return verdict, found, nil
+		}
+		if !c.scriptless() {
+			return 0, "", err
+		}
+	}
+	// A session that was renamed to a key which nobody else knows is ours, whatever it is: a repeat finds it there.
+	removal := c.removal(key, version)
+	get := redis.NewStringCmd("get", removal)
+	err := c.do(ctx, c.bury(key, version), redis.NewStatusCmd("rename", key, removal), get, redis.NewIntCmd("expire", removal, c.tombstoneLife))
+	switch {
+	case err != nil && !isReply(err, "ERR no such key"):
+		return 0, "", err
+	case get.Err() != nil:
+		return gone, "", nil
+	}
+	return saved, record.Value(get.Val()), nil
+}
+
+func (c *commands) removal(key string, version record.Version) string {
+	return c.prefix + removals + key + "}:" + hex.EncodeToString([]byte(version))
+}
+
+// unremove takes back a removal of which no reply came, and then the copy. Without scripts the copy stays: the removal
+// may still come.
+func (c *commands) unremove(ctx context.Context, key, copyKey string, copied record.Value, version record.Version, life int64) error {
+	if c.scriptless() {
+		return c.do(ctx, redis.NewBoolCmd("renamenx", c.removal(key, version), key))
+	}
+	again := record.NewVersion()
+	_, _, err := c.eval(ctx, run{
+		script: unremoveScript, keys: []string{key, c.tombstone(key)},
+		args: []any{string(version), string(copied.Moved(again)), life, string(again)},
+	})
+	if err != nil {
+		return err
+	}
+	return c.remove(ctx, copyKey)
+}
+
+// giveBack undoes a regenerate that was done: the session is under its old key as it was.
+func (c *commands) giveBack(ctx context.Context, oldKey, key string, moved record.Value, life int64) error {
+	if oldKey == key {
+		return nil
+	}
+	value := moved.Unmoved()
+	args := []any{"set", oldKey, string(value), "nx"}
+	if life > 0 {
+		args = append(args, "ex", life)
+	}
+	get := redis.NewStringCmd("get", oldKey)
+	if err := c.do(ctx, redis.NewStatusCmd(args...), get, redis.NewIntCmd("del", c.tombstone(oldKey))); err != nil {
+		return err
+	}
+	if record.Value(get.Val()) != value {
+		return errors.New("the old id has another session by now: this one stays under the new id")
+	}
+	return c.remove(ctx, key)
+}
