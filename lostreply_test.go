@@ -72,6 +72,7 @@ type network struct {
 	meanwhile func()                 // happens between a loss and the repeat, once
 	lost      []string
 	sent      [][]any // scripts that were executed
+	held      [][]any // scripts that were not
 }
 
 // lose loses the replies to commands of the name, or to all if it is empty, so many times. Something may happen
@@ -129,6 +130,9 @@ func (n *network) pass(cmds []goredis.Cmder, executed bool) error {
 		}
 		if n.loses != nil && n.loses(nameOf(cmd)) {
 			n.lost, lost = append(n.lost, nameOf(cmd)), true
+			if !executed && strings.HasPrefix(cmd.Name(), "eval") {
+				n.held = append(n.held, cmd.Args())
+			}
 		}
 	}
 	meanwhile := n.meanwhile
@@ -161,11 +165,12 @@ func (n *network) AfterProcessPipeline(_ context.Context, cmds []goredis.Cmder) 
 	return n.after(cmds)
 }
 
-// late executes the scripts that were sent so far once more, as a network does that has held a copy of them back.
+// late executes the scripts that were sent so far once more, as a network does that has held a copy of them back, and
+// those that it has held back altogether.
 func (n *network) late(t testing.TB, raw goredis.UniversalClient) {
 	t.Helper()
 	n.mu.Lock()
-	sent := n.sent
+	sent := append(n.sent[:len(n.sent):len(n.sent)], n.held...)
 	n.mu.Unlock()
 	for _, args := range sent {
 		if err := raw.Do(args...).Err(); err != nil && err != goredis.Nil && !strings.HasPrefix(err.Error(), "NOSCRIPT") {
@@ -498,6 +503,19 @@ func movedBack(s *twoProcesses, move string, scripts bool) {
 		set(s, underWay, "n", 1)
 		underWay.SessionRelease(ctx, nil)
 		s.holds(id, append(values, "n", 1)...)
+	}
+	if scripts { // also when it is the request that does not arrive, until all is over
+		id, next := s.create("user", "ann"), newID()
+		s.network.lose(move, 4, nil)
+		s.network.requests = true
+		if store, err := s.SessionRegenerate(ctx, id, next); store != nil || err == nil || len(s.network.held) == 0 {
+			s.Fatalf("SessionRegenerate = %v, %v, held back %d", store, err, len(s.network.held))
+		}
+		s.network.heal()
+		s.holds(id, "user", "ann")
+		s.network.late(s, s.raw)
+		s.holds(id, "user", "ann")
+		s.gone(next)
 	}
 	if !scripts {
 		return // the regenerate of nothing does not move
