@@ -206,7 +206,7 @@ func (m *lossModel) release(s *modelStore, create bool) {
 		settle()
 	}
 	switch {
-	case settled && wasNew, !settled && !m.knows(s):
+	case wasNew, !settled && !m.knows(s):
 		m.forget(s)
 	case settled:
 		m.done++

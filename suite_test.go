@@ -1069,9 +1069,13 @@ func skipEmpty(s *site) {
 }
 
 func hostileIDs(s *site) {
-	ids := []string{"", strings.Repeat("x", 513), "a b", "a\nb", "a\x00b", "\x7f"}
+	victim := s.create("user", "ann")
+	if err := s.SessionDestroy(ctx, victim); err != nil {
+		s.Error(err)
+	}
+	ids := []string{"", strings.Repeat("x", 513), "a b", "a\nb", "a\x00b", "\x7f", "gone:{" + victim + "}", "save:{a}:b", "moved:{a}:b"}
 	if _, cluster := s.raw.(interface{ ReloadState() error }); cluster {
-		ids = append(ids, "{slot}id")
+		ids = append(ids, "{slot}id", "a}b")
 	}
 	for _, id := range ids {
 		if ok, err := s.SessionExist(ctx, id); ok || err != nil {
@@ -1080,6 +1084,12 @@ func hostileIDs(s *site) {
 		if store, err := s.SessionRead(ctx, id); store != nil || err == nil {
 			s.Errorf("SessionRead(%q) = %v, %v", id, store, err)
 		}
+		if err := s.SessionDestroy(ctx, id); err != nil {
+			s.Error(err)
+		}
+	}
+	if n := s.raw.Exists("gone:{" + victim + "}").Val(); n != 1 {
+		s.Error("a cookie has removed what the log-out left")
 	}
 	id := strings.Repeat("x", 480) + newID()
 	store := s.read(s, id)
