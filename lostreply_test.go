@@ -65,7 +65,6 @@ func (hook) AfterProcessPipeline(context.Context, []goredis.Cmder) error { retur
 // network is a hook that loses replies: the commands are executed, and the client sees a connection that failed. With
 // requests set it loses those instead, so that nothing is executed.
 type network struct {
-	hook
 	mu        sync.Mutex
 	requests  bool
 	loses     func(name string) bool // asked of each command that was executed
