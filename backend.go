@@ -60,10 +60,10 @@ func connect(c config, own redis.UniversalClient, addr string) *commands {
 // exist looks whether there is a session, for the read that follows as well.
 func (b *backend) exist(ctx context.Context, sid string) (bool, error) {
 	look := b.requests.looks.Begin(sid)
+	defer look.Failed() // also where a hook of the application panics
 	found, err := b.commands.read(ctx, b.key(sid))
 	switch {
 	case err != nil:
-		look.Failed()
 	case found.present:
 		look.Offer(looked{found, b.commands}, len(found.value))
 	default:
@@ -79,9 +79,9 @@ func (b *backend) read(ctx context.Context, sid string) (found stored, removed b
 		return last.stored, false, nil
 	}
 	look := b.requests.looks.Begin(sid)
+	defer look.Failed()
 	found, err = b.commands.look(ctx, b.key(sid))
 	if err != nil {
-		look.Failed()
 		return stored{}, false, err
 	}
 	look.Answered()

@@ -46,8 +46,8 @@ func written(value record.Value, life int64) stored {
 
 // leadsTo tells whether the versions of another value are known from s on: a save that is not among them was not done.
 func (s stored) leadsTo(value record.Value) bool {
-	if s.present {
-		return value.Holds(s.value.Version())
+	if version := s.value.Version(); version != "" {
+		return value.Holds(version)
 	}
 	return value.Complete()
 }
@@ -108,8 +108,11 @@ func (c *commands) read(ctx context.Context, key string) (stored, error) {
 func (c *commands) look(ctx context.Context, key string, also ...redis.Cmder) (stored, error) {
 	tombstone := redis.NewStringCmd("get", c.tombstone(key))
 	s, err := c.fetch(ctx, key, append(also, tombstone)...)
+	if err != nil {
+		return stored{}, err // and the commands may still be under way
+	}
 	s.tombstone = tombstone.Val()
-	return s, err
+	return s, nil
 }
 
 func (c *commands) fetch(ctx context.Context, key string, also ...redis.Cmder) (stored, error) {

@@ -261,6 +261,10 @@ func TestWhenAReplyIsLost(t *testing.T) {
 				{"a regenerate whose reply is lost keeps the data", func(s *twoProcesses) { movedOnce(s, move) }},
 				{"a regenerate that fails leaves the session where it was", func(s *twoProcesses) { movedBack(s, move, topology.scripts) }},
 				{"a regenerate of which nothing more is heard loses nothing", func(s *twoProcesses) { movedSomewhere(s, move) }},
+				{"two regenerates at once lose nothing", func(s *twoProcesses) { movedTwice(s, move) }},
+				{"a regenerate cannot be taken back to an id that was created anew", func(s *twoProcesses) { movedAndReplaced(s, move) }},
+				{"a session that is given back is not one that was destroyed", func(s *twoProcesses) { givenBack(s, move) }},
+				{"the first save of what beego wrote is merged", func(s *twoProcesses) { beegosMerged(s, save) }},
 			} {
 				t.Run(row.behaviour, func(t *testing.T) {
 					s := &twoProcesses{site: &site{T: t, raw: raw}, network: new(network), log: captureLog(t)}
@@ -562,6 +566,97 @@ func movedSomewhere(s *twoProcesses, move string) {
 		}
 	}
 	s.Error("the session is under neither id")
+}
+
+func movedTwice(s *twoProcesses, move string) {
+	for _, times := range []int{1, 4, always} { // of the first regenerate
+		id, next, second := s.create("user", "ann"), newID(), newID()
+		s.network.lose(move, times, func() {
+			store, err := s.other.SessionRegenerate(ctx, id, second)
+			if err != nil || store.Get(ctx, "user") != nil {
+				s.Errorf("the second regenerate: %v", err)
+			}
+			set(s, store, "n", 1)
+			store.SessionRelease(ctx, nil)
+		})
+		_, err := s.SessionRegenerate(ctx, id, next)
+		if len(s.network.lost) == 0 || times == 1 && err != nil {
+			s.Errorf("lost %v, error %v", s.network.lost, err)
+		}
+		s.network.heal()
+		s.network.late(s, s.raw)
+		if err == nil {
+			s.holds(next, "user", "ann")
+			s.gone(id)
+		} else {
+			s.holds(id, "user", "ann")
+		}
+		s.holds(second, "n", 1)
+	}
+}
+
+func movedAndReplaced(s *twoProcesses, move string) {
+	id, next := s.create("user", "ann"), newID()
+	s.network.lose(move, 4, func() { s.change(s.other, id, "n", 1) })
+	if store, err := s.SessionRegenerate(ctx, id, next); store != nil || err == nil || !strings.Contains(err.Error(), "stays under the new one") {
+		s.Fatalf("SessionRegenerate = %v, %v", store, err)
+	}
+	s.network.heal()
+	s.network.late(s, s.raw)
+	s.holds(id, "n", 1)
+	s.holds(next, "user", "ann")
+}
+
+func givenBack(s *twoProcesses, move string) {
+	id, next := newID(), newID()
+	s.put(id, strangers(s))
+	destroyed := false
+	s.network.loses = func(executed string) bool {
+		if executed == move && !destroyed { // between the regenerate and what gives the session back
+			destroyed = true
+			if err := s.other.SessionDestroy(ctx, id); err != nil {
+				s.Error(err)
+			}
+		}
+		return false
+	}
+	if store, err := s.SessionRegenerate(ctx, id, next); store != nil || err == nil || !destroyed {
+		s.Fatalf("SessionRegenerate = %v, %v, destroyed %v", store, err, destroyed)
+	}
+	s.network.heal()
+	if move == "expire" {
+		return // without scripts the log-out comes between a look and a write
+	}
+	if n := s.raw.Exists(id).Val(); n != 0 {
+		s.Error("the session that was destroyed is back")
+	}
+	s.network.late(s, s.raw)
+	s.gone(id, next)
+
+	id, next = newID(), newID()
+	data := strangers(s)
+	s.put(id, data)
+	if store, err := s.SessionRegenerate(ctx, id, next); store != nil || err == nil {
+		s.Fatalf("SessionRegenerate = %v, %v", store, err)
+	}
+	s.network.late(s, s.raw)
+	if got := s.raw.Get(id).Val(); !strings.HasPrefix(got, data) {
+		s.Errorf("the session is not under its old id, but %q is", got)
+	}
+	s.gone(next)
+}
+
+func beegosMerged(s *twoProcesses, save string) {
+	id := newID()
+	s.put(id, string(must(session.EncodeGob(map[any]any{"n": 0}))))
+	store := s.read(s, id)
+	set(s, store, "mine", 1)
+	s.network.lose(save, 1, nil)
+	s.network.requests = true
+	s.network.meanwhile = func() { s.change(s.other, id, "theirs", 1) }
+	store.SessionRelease(ctx, nil)
+	s.holds(id, "n", 0, "mine", 1, "theirs", 1)
+	s.silent()
 }
 
 // The tombstone of a session outlives all repeats, however long the time limits are.

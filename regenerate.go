@@ -51,10 +51,13 @@ func (c *commands) regenerate(ctx context.Context, oldKey, key string, life int6
 		return stored{}, errors.New("the session was removed as soon as it had its new id")
 	case doubtful && oldKey != key:
 		return stored{}, c.unless(err, func() error {
-			_, _, err := c.eval(ctx, run{
+			reply, _, err := c.eval(ctx, run{
 				script: unregenerateScript, keys: keys,
 				args: []any{string(version), c.tombstoneLife},
 			})
+			if err == nil && reply != int64(1) {
+				err = errTaken
+			}
 			return err
 		})
 	case c.scriptless():
@@ -62,6 +65,9 @@ func (c *commands) regenerate(ctx context.Context, oldKey, key string, life int6
 	}
 	return stored{}, err
 }
+
+// errTaken is the error of taking back a move from an id that is no longer free.
+var errTaken = errors.New("the old id was destroyed or created anew in between, and the session stays under the new one")
 
 // forward is the context of a regenerate that leaves a third of its time for taking it back.
 func (c *commands) forward(ctx context.Context) context.Context {
@@ -99,11 +105,14 @@ func (c *commands) copyAndRemove(ctx context.Context, oldKey, key string, life i
 		if now, err = c.place(forward, key, now, old.Moved(version), life); err != nil {
 			return stored{}, errors.Join(err, c.remove(ctx, key)) // the old session is untouched
 		}
-		verdict, found, err := c.removeCopied(forward, oldKey, old, version)
+		verdict, found, doubtful, err := c.removeCopied(forward, oldKey, old, version)
 		if err == nil && verdict == saved && found != old { // it was changed right before, and nobody else has it
+			doubtful = true
 			now, err = c.place(forward, key, now, found.Moved(record.NewVersion()), life)
 		}
 		switch {
+		case err != nil && !doubtful:
+			return stored{}, errors.Join(err, c.remove(ctx, key)) // the old session is untouched
 		case err != nil:
 			return stored{}, c.unless(err, func() error { return c.unremove(ctx, oldKey, key, old, version, life) })
 		case verdict == saved:
@@ -114,12 +123,19 @@ func (c *commands) copyAndRemove(ctx context.Context, oldKey, key string, life i
 			present = false
 		}
 	}
+	err = nil
 	if oldKey != key {
-		if err := c.do(forward, c.bury(oldKey, record.NewVersion())); err != nil {
-			return stored{}, err
-		}
+		// Appended: what a move from this id has left there stays, because its repeat looks for it.
+		tombstone := c.tombstone(oldKey)
+		err = c.do(forward, redis.NewIntCmd("append", tombstone, string(record.NewVersion())), redis.NewIntCmd("expire", tombstone, c.tombstoneLife))
 	}
-	return c.place(forward, key, now, record.Empty(record.NewVersion()), life)
+	if err == nil {
+		now, err = c.place(forward, key, now, record.Empty(record.NewVersion()), life)
+	}
+	if err != nil {
+		return stored{}, errors.Join(err, c.remove(ctx, key)) // there is no old session
+	}
+	return now, nil
 }
 
 // reserve leaves an empty session, whatever there was.
@@ -155,75 +171,75 @@ func (c *commands) place(ctx context.Context, key string, now stored, value reco
 }
 
 // removeCopied deletes a session that still is what was copied, and returns what it has deleted. version is that of the
-// copy.
-func (c *commands) removeCopied(ctx context.Context, key string, copied record.Value, version record.Version) (verdict, record.Value, error) {
+// copy. doubtful tells of an error that the session may be deleted all the same.
+func (c *commands) removeCopied(ctx context.Context, key string, copied record.Value, version record.Version) (v verdict, found record.Value, doubtful bool, err error) {
 	if !c.scriptless() {
 		tail, start := ending(copied)
-		reply, _, err := c.eval(ctx, run{
+		reply, doubtful, err := c.eval(ctx, run{
 			script: removeScript, keys: []string{key, c.tombstone(key)},
 			args: []any{tail, start, string(version), c.tombstoneLife},
 		})
-		if err == nil {
-			verdict, found := judge(reply)
-			if verdict == saved {
-				found = copied
-			}
-			return verdict, found, nil
-		}
-		if !c.scriptless() {
-			return 0, "", err
+		switch v, found := judge(reply); {
+		case err != nil && !c.scriptless():
+			return 0, "", doubtful, err
+		case err != nil:
+		case v == saved:
+			return saved, copied, false, nil
+		case doubtful && reply == int64(-1):
+			return 0, "", true, errors.New("the reply was lost, and no tombstone tells whether the session was removed by that")
+		default:
+			return v, found, false, nil
 		}
 	}
 	// A session that was renamed to a key which nobody else knows is ours, whatever it is: a repeat finds it there.
 	removal := c.removal(key, version)
 	get := redis.NewStringCmd("get", removal)
-	err := c.do(ctx, c.bury(key, version), redis.NewStatusCmd("rename", key, removal), get, redis.NewIntCmd("expire", removal, c.tombstoneLife))
+	err = c.do(ctx, c.bury(key, version), redis.NewBoolCmd("renamenx", key, removal), get, redis.NewIntCmd("expire", removal, c.tombstoneLife))
 	switch {
 	case err != nil && !isReply(err, "ERR no such key"):
-		return 0, "", err
+		return 0, "", true, err
 	case get.Err() != nil:
-		return gone, "", nil
+		return gone, "", false, nil
 	}
-	return saved, record.Value(get.Val()), nil
+	return saved, record.Value(get.Val()), false, nil
 }
 
 func (c *commands) removal(key string, version record.Version) string {
 	return c.prefix + removals + key + "}:" + hex.EncodeToString([]byte(version))
 }
 
-// unremove takes back a removal of which no reply came, and then the copy. Without scripts the copy stays: the removal
-// may still come.
+// unremove takes back a removal, and then the copy. Without scripts the copy stays: the removal may still come.
 func (c *commands) unremove(ctx context.Context, key, copyKey string, copied record.Value, version record.Version, life int64) error {
 	if c.scriptless() {
-		return c.do(ctx, redis.NewBoolCmd("renamenx", c.removal(key, version), key))
+		back := redis.NewBoolCmd("renamenx", c.removal(key, version), key)
+		if err := c.do(ctx, back); err != nil || back.Val() {
+			return err
+		}
+		return errTaken
 	}
 	again := record.NewVersion()
-	_, _, err := c.eval(ctx, run{
+	reply, _, err := c.eval(ctx, run{
 		script: unremoveScript, keys: []string{key, c.tombstone(key)},
 		args: []any{string(version), string(copied.Moved(again)), life, string(again)},
 	})
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
+	case reply == int64(2):
+		return errTaken
 	}
-	return c.remove(ctx, copyKey)
+	// The tombstone of the copy is its version, by which regenerate.lua, too, finds out that it comes too late.
+	return c.do(ctx, c.bury(copyKey, version), redis.NewIntCmd("del", copyKey))
 }
 
-// giveBack undoes a regenerate that was done: the session is under its old key as it was.
+// giveBack undoes a regenerate that was done: the session is under its old key again, with one more version.
 func (c *commands) giveBack(ctx context.Context, oldKey, key string, moved record.Value, life int64) error {
 	if oldKey == key {
 		return nil
 	}
-	value := moved.Unmoved()
-	args := []any{"set", oldKey, string(value), "nx"}
-	if life > 0 {
-		args = append(args, "ex", life)
+	err := c.unremove(ctx, oldKey, key, moved.Unmoved(), moved.Version(), life)
+	if err == nil && c.scriptless() {
+		err = c.remove(ctx, key) // no removal is to come any more
 	}
-	get := redis.NewStringCmd("get", oldKey)
-	if err := c.do(ctx, redis.NewStatusCmd(args...), get, redis.NewIntCmd("del", c.tombstone(oldKey))); err != nil {
-		return err
-	}
-	if record.Value(get.Val()) != value {
-		return errors.New("the old id has another session by now: this one stays under the new id")
-	}
-	return c.remove(ctx, key)
+	return err
 }

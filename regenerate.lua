@@ -9,21 +9,24 @@
 -- ARGV[3]  the life time in seconds from now on, 0 for none
 -- ARGV[4]  how many seconds a tombstone lasts
 --
--- The value does not pass through Lua: the client reads it from the new id.
+-- The value does not pass through Lua: the client reads it from the new id. The tombstone of the old id holds the version
+-- of each move from it, with 'new' behind it where there was nothing to move; only a log-out begins it anew.
 --
 -- Returns 1 when moved, also if that was before and only the reply was lost, and 0 where unregenerate.lua came first.
 
 local same = KEYS[1] == KEYS[2]
+local tombstone = redis.call('GET', KEYS[3]) or ''
 if not same then
   if redis.call('GET', KEYS[4]) == ARGV[1] then
     return 0
-  end
-  local tombstone = redis.call('GET', KEYS[3])
-  if tombstone and string.sub(tombstone, 1, #ARGV[1]) == ARGV[1] then
+  elseif string.find(tombstone, ARGV[1], 1, true) then
     return 1
   end
 end
-local tombstone = ARGV[1]
+if #tombstone > 900 then
+  tombstone = ''
+end
+tombstone = tombstone .. ARGV[1]
 if redis.call('STRLEN', KEYS[1]) == 0 then
   if redis.call('EXISTS', KEYS[1]) == 0 then
     tombstone = tombstone .. 'new'

@@ -7,18 +7,27 @@
 -- ARGV[3]  the version of the copy, by which a repeat of this very removal is known
 -- ARGV[4]  how many seconds a tombstone lasts
 --
--- Returns 1 when removed, also if that was before and only the reply was lost; 0 when somebody else has removed it; and
--- else what somebody wrote meanwhile.
+-- The tombstone holds the version of each copy that was made; only a log-out begins it anew.
+--
+-- Returns 1 when removed, also if that was before and only the reply was lost; 0 when somebody else has removed it; -1 when
+-- it is not there and has no tombstone; and else what somebody wrote meanwhile.
 
+local tombstone = redis.call('GET', KEYS[2])
 local tail = redis.call('GETRANGE', KEYS[1], ARGV[2], -1)
 if tail ~= ARGV[1] or tail == '' then
   local stored = redis.call('GET', KEYS[1])
   if not stored then
-    return redis.call('GET', KEYS[2]) == ARGV[3] and 1 or 0
+    if not tombstone then
+      return -1
+    end
+    return string.find(tombstone, ARGV[3], 1, true) and 1 or 0
   elseif stored ~= ARGV[1] then
     return stored
   end
 end
-redis.call('SETEX', KEYS[2], ARGV[4], ARGV[3])
+if not tombstone or #tombstone > 900 then
+  tombstone = ''
+end
+redis.call('SETEX', KEYS[2], ARGV[4], tombstone .. ARGV[3])
 redis.call('DEL', KEYS[1])
 return 1

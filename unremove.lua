@@ -1,4 +1,4 @@
--- Takes back a removal by remove.lua of which no reply came, and keeps it from being done later.
+-- Takes back a removal by remove.lua or regenerate.lua, if it was done, and keeps remove.lua from doing it later.
 --
 -- KEYS[1]  the session
 -- KEYS[2]  its tombstone
@@ -7,14 +7,18 @@
 -- ARGV[3]  its life time in seconds, 0 for none
 -- ARGV[4]  that version
 --
--- Returns 1 when the session is there, and 0 when somebody else has removed it.
+-- Returns 1 when the session is there, 0 when somebody else has removed it, and 2 when it was removed and another one has
+-- been created since.
 
-if redis.call('STRLEN', KEYS[1]) > 0 then
+local exists = redis.call('EXISTS', KEYS[1]) == 1
+local removed = string.find(redis.call('GET', KEYS[2]) or '', ARGV[1], 1, true)
+if exists and removed then
+  return 2
+elseif not exists and not removed then
+  return 0
+elseif redis.call('STRLEN', KEYS[1]) > 0 then
   redis.call('APPEND', KEYS[1], ARGV[4]) -- a removal that comes late no longer finds what it looks for
   return 1
-end
-if redis.call('EXISTS', KEYS[1]) == 0 and redis.call('GET', KEYS[2]) ~= ARGV[1] then
-  return 0
 end
 if ARGV[3] == '0' then
   redis.call('SET', KEYS[1], ARGV[2])

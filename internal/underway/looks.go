@@ -54,18 +54,19 @@ type looked[T any] struct {
 	size    int
 }
 
-// Look is one look at an id, which ends with Offer, Answered or Failed.
+// Look is one look at an id, which ends with the first call of Offer, Answered or Failed.
 type Look[T any] struct {
 	of    *Looks[T]
 	id    string
 	clock uint64
 	began time.Time
+	ended bool
 }
 
 func (l *Looks[T]) shard(id string) *lookShard[T] { return &l.shards[shardOf(id, len(l.shards))] }
 
 // Begin is called before Redis is asked.
-func (l *Looks[T]) Begin(id string) Look[T] {
+func (l *Looks[T]) Begin(id string) *Look[T] {
 	shard := l.shard(id)
 	shard.Lock()
 	defer shard.Unlock()
@@ -75,12 +76,12 @@ func (l *Looks[T]) Begin(id string) Look[T] {
 		k = shard.add(id)
 	}
 	k.underWay++
-	return Look[T]{l, id, shard.clock, time.Now()}
+	return &Look[T]{of: l, id: id, clock: shard.clock, began: time.Now()}
 }
 
 // Offer says that the id is there, and leaves a value for the read that follows. A value that is older than what is
 // known by now is not kept.
-func (l Look[T]) Offer(value T, size int) {
+func (l *Look[T]) Offer(value T, size int) {
 	l.end(func(shard *lookShard[T], k *looked[T]) {
 		k.found++
 		if l.began.After(k.last) {
@@ -95,17 +96,21 @@ func (l Look[T]) Offer(value T, size int) {
 }
 
 // Answered says that Redis has answered, with nothing to leave for a read.
-func (l Look[T]) Answered() {
+func (l *Look[T]) Answered() {
 	l.end(func(shard *lookShard[T], k *looked[T]) { shard.news(k, l.clock) })
 }
 
 // Failed says that nothing was learned.
-func (l Look[T]) Failed() { l.end(func(*lookShard[T], *looked[T]) {}) }
+func (l *Look[T]) Failed() { l.end(func(*lookShard[T], *looked[T]) {}) }
 
-func (l Look[T]) end(learn func(*lookShard[T], *looked[T])) {
+func (l *Look[T]) end(learn func(*lookShard[T], *looked[T])) {
 	shard := l.of.shard(l.id)
 	shard.Lock()
 	defer shard.Unlock()
+	if l.ended {
+		return
+	}
+	l.ended = true
 	k := shard.ids[l.id]
 	k.underWay--
 	learn(shard, k)

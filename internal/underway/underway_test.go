@@ -96,6 +96,11 @@ func TestALookServesOneRead(t *testing.T) {
 	l.Begin("id").Failed()
 	take("value", true)
 
+	look := l.Begin("id")
+	look.Offer("value", 5)
+	look.Failed() // as deferred: it has ended before
+	take("value", true)
+
 	l.Begin("id").Offer("too large", offerMax+1)
 	take("", true)
 	if n := len(l.shard("id").ids); n != 0 {
