@@ -182,8 +182,8 @@ func (p *Provider) SessionRead(ctx context.Context, sid string) (session.Store, 
 
 // SessionRegenerate moves a session to a new id with a full life time and returns it: in one step, or in a cluster by a
 // copy that is there before the old one is removed. Where there is no session with the old id it makes an empty one, also
-// over a session that the new id has. On an error the session is under its old id, unless the error says that this is not
-// known. It does not heed the cancellation of ctx.
+// over a session that the new id has. On an error the session is under its old id, unless the error says that it may not
+// be. It does not heed the cancellation of ctx.
 func (p *Provider) SessionRegenerate(ctx context.Context, oldsid, sid string) (session.Store, error) {
 	b, err := p.ready()
 	if err != nil {

@@ -32,7 +32,7 @@ var (
 
 // regenerate moves a session to a new key with a full life time, and returns it with one more version. Where there is
 // none under the old key it leaves an empty one under the new. After an error the session is under its old key, unless
-// the error says that this is not known.
+// the error says that it may not be.
 func (c *commands) regenerate(ctx context.Context, oldKey, key string, life int64) (stored, error) {
 	if c.cluster() != nil && oldKey != key || c.scriptless() {
 		return c.copyAndRemove(ctx, oldKey, key, life)
@@ -71,17 +71,15 @@ var errTaken = errors.New("the old id was destroyed or created anew in between, 
 
 // forward is the context of a regenerate that leaves a third of its time for taking it back.
 func (c *commands) forward(ctx context.Context) context.Context {
-	deadline := time.Now().Add(c.timeLimit)
-	if own, ok := ctx.Deadline(); ok && own.Before(deadline) {
-		deadline = own
-	}
+	ctx = limit(ctx, time.Now().Add(c.timeLimit))
+	deadline, _ := ctx.Deadline()
 	return limit(ctx, time.Now().Add(time.Until(deadline)*2/3))
 }
 
 // unless takes back what failed with err, once, and says so where that fails as well.
 func (c *commands) unless(err error, takeBack func() error) error {
 	if failed := takeBack(); failed != nil {
-		return fmt.Errorf("%w; taking it back failed as well, so that it is not known under which id the session is: %w", err, failed)
+		return fmt.Errorf("%w; and taking it back failed, so that the session may be under the new id: %w", err, failed)
 	}
 	return err
 }
@@ -123,7 +121,6 @@ func (c *commands) copyAndRemove(ctx context.Context, oldKey, key string, life i
 			present = false
 		}
 	}
-	err = nil
 	if oldKey != key {
 		// Appended: what a move from this id has left there stays, because its repeat looks for it.
 		tombstone := c.tombstone(oldKey)

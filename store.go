@@ -255,7 +255,7 @@ func (s *SessionStore) draft(create bool) (*draft, bool, error) {
 	return d, create, err
 }
 
-// settle says that the session was saved, or read anew.
+// settle says that the session was saved, so that no earlier draft is in doubt any more.
 func (s *SessionStore) settle(base stored) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

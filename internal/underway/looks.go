@@ -54,7 +54,7 @@ type looked[T any] struct {
 	size    int
 }
 
-// Look is one look at an id, which ends with the first call of Offer, Answered or Failed.
+// Look is one look at an id, which ends with the first call of Offer, Answered or Failed. It is for one goroutine.
 type Look[T any] struct {
 	of    *Looks[T]
 	id    string
@@ -104,13 +104,13 @@ func (l *Look[T]) Answered() {
 func (l *Look[T]) Failed() { l.end(func(*lookShard[T], *looked[T]) {}) }
 
 func (l *Look[T]) end(learn func(*lookShard[T], *looked[T])) {
-	shard := l.of.shard(l.id)
-	shard.Lock()
-	defer shard.Unlock()
 	if l.ended {
 		return
 	}
 	l.ended = true
+	shard := l.of.shard(l.id)
+	shard.Lock()
+	defer shard.Unlock()
 	k := shard.ids[l.id]
 	k.underWay--
 	learn(shard, k)
