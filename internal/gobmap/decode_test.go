@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"runtime"
 	"runtime/debug"
 	"strings"
@@ -262,12 +263,16 @@ func TestKeptDecodersTakeLittleMemory(t *testing.T) {
 	var before, after runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)
-	padding := field(strings.Repeat("a", 2000), 2)
-	for id := int64(70); id < 5000; id++ {
-		data := stream(structDef(id, field("X", 2), padding), 1, aString("p"), value(path+"point", id, "\x01", i(id), "\x00"))
-		m, err := gobmap.Decode(data)
-		if err != nil || m["p"] != (point{X: int(id)}) {
-			t.Fatalf("decoded %v, %v", m, err)
+	for _, padding := range []string{"", strings.Repeat("a", 2000)} {
+		for n := range 5000 {
+			def := structDef(66, field("X", 2), field(fmt.Sprint(padding, n), 2))
+			m, err := gobmap.Decode(stream(def, 1, aString("p"), value(path+"point", 66, "\x01", i(int64(n)), "\x00")))
+			if err != nil || m["p"] != (point{X: n}) {
+				t.Fatalf("decoded %v, %v", m, err)
+			}
+			if kept, size := gobmap.KeptDecoders(); kept > 256 || size > 256<<10 {
+				t.Fatalf("decoders are kept for %d sets of definitions of %d bytes", kept, size)
+			}
 		}
 	}
 	runtime.GC()
@@ -275,6 +280,73 @@ func TestKeptDecodersTakeLittleMemory(t *testing.T) {
 	runtime.ReadMemStats(&after)
 	if kept := int64(after.HeapAlloc) - int64(before.HeapAlloc); kept > 4<<20 {
 		t.Errorf("%d bytes are kept", kept)
+	}
+}
+
+// A writer gives out ids, and sends definitions, in the order in which it met the types.
+func TestDecodersAreKeptByTypeNotByWriter(t *testing.T) {
+	types := []struct {
+		name string
+		defs func(a, b, c int64) []string // of the type itself, a, and of those within
+		data string
+		want any
+	}{
+		{path + "point", func(a, _, _ int64) []string {
+			return []string{structDef(a, field("X", 2), field("Y", 2))}
+		}, "\x01\x02\x01\x04\x00", point{1, 2}},
+		{path + "point", func(a, _, _ int64) []string { // before it had Y
+			return []string{structDef(a, field("X", 2))}
+		}, "\x01\x02\x00", point{X: 1}},
+		{path + "user", func(a, b, c int64) []string {
+			return []string{structDef(a, field("Name", 6), field("Roles", b), field("Scores", c)), sliceDef(b, 6), mapDef(c, 6, 2)}
+		}, "\x01\x03Ada\x01\x01\x01r\x01\x01\x01s\x02\x00", user{Name: "Ada", Roles: []string{"r"}, Scores: map[string]int{"s": 1}}},
+		{path + "node", func(a, b, _ int64) []string {
+			return []string{structDef(a, field("Value", 2), field("Next", a), field("Kids", b)), sliceDef(b, a)}
+		}, "\x01\x02\x01\x01\x04\x00\x00", node{Value: 1, Next: &node{Value: 2}}},
+		{path + "node", func(a, b, c int64) []string { // when Next was of another type
+			return []string{structDef(a, field("Value", 2), field("Next", b)), structDef(b, field("Value", 2), field("Kids", c)), sliceDef(c, a)}
+		}, "\x01\x02\x01\x01\x04\x01\x01\x01\x06\x00\x00\x00", node{Value: 1, Next: &node{Value: 2, Kids: []node{{Value: 3}}}}},
+		{path + "tree", func(a, _, _ int64) []string {
+			return []string{sliceDef(a, a)}
+		}, "\x00\x01\x00", tree{nil}},
+		{"[][]string", func(a, b, _ int64) []string {
+			return []string{sliceDef(a, b), sliceDef(b, 6)}
+		}, "\x00\x01\x01\x01a", [][]string{{"a"}}},
+		{"map[string][]float64", func(a, b, _ int64) []string {
+			return []string{mapDef(a, 6, b), sliceDef(b, 4)}
+		}, "\x00\x01\x01x\x01\x00", map[string][]float64{"x": {0}}},
+		{"map[gobmap_test.point]bool", func(a, b, _ int64) []string {
+			return []string{mapDef(a, b, 1), structDef(b, field("Y", 2), field("X", 2))}
+		}, "\x00\x01\x01\x02\x01\x04\x00\x01", map[point]bool{{2, 1}: true}},
+		{"[3]int16", func(a, _, _ int64) []string {
+			return []string{message(i(-a), "\x01\x02\x04\x01\x06\x00\x00")}
+		}, "\x00\x03\x02\x04\x06", [3]int16{1, 2, 3}},
+		{path + "sealed", func(a, _, _ int64) []string {
+			return []string{message(i(-a), "\x05\x00\x00")}
+		}, "\x00\x01s", sealed{"s"}},
+	}
+	want := make(map[any]any)
+	for k, typ := range types {
+		want[k] = typ.want
+	}
+	gobmap.ForgetDecoders()
+	random := rand.New(rand.NewPCG(1, 2))
+	for range 30 {
+		ids := random.Perm(300)
+		var defs, entries []string
+		for k, typ := range types {
+			a, b, c := mapID+1+int64(ids[3*k]), mapID+1+int64(ids[3*k+1]), mapID+1+int64(ids[3*k+2])
+			defs = append(defs, typ.defs(a, b, c)...)
+			entries = append(entries, anInt(int64(k)), value(typ.name, a, typ.data))
+		}
+		random.Shuffle(len(defs), func(i, j int) { defs[i], defs[j] = defs[j], defs[i] })
+		m, err := agree(t, stream(strings.Join(defs, ""), uint64(len(types)), entries...))
+		if err != nil || dump(m) != dump(want) {
+			t.Fatalf("decoded %s, %v; want %s", dump(m), err, dump(want))
+		}
+	}
+	if kept, _ := gobmap.KeptDecoders(); kept != len(types) {
+		t.Errorf("decoders are kept for %d sets of definitions, want one for each of %d types", kept, len(types))
 	}
 }
 
@@ -290,12 +362,16 @@ func TestKeptDecodersDoNotMixStreams(t *testing.T) {
 		return stream(structDef(66, field("Extra", anyID))+front, 1, anInt(1),
 			text(path+"profile")+i(66)+"\x7f\x01"+text(path+"point")+within+i(67)+"\x03\x01\x02\x00\x00")
 	}
+	inTree := func(definitions string) string {
+		return stream(definitions, 1, anInt(1), value(path+"tree", 66, "\x00\x01\x01\x00"))
+	}
 	within := strings.TrimPrefix(structDef(67, x), u(uint64(len(structDef(67, x))-1))) + "\x07"
 	for range 10 {
 		for data, good := range map[string]bool{
 			swap(x, y): true, swap(y, x): true,
 			sealedIn("good"): true, sealedIn("bad"): false,
 			inProfile("", within): true, inProfile(structDef(67, y), ""): true, inProfile("", ""): false,
+			inTree(sliceDef(66, 66)): true, inTree(sliceDef(66, 67) + sliceDef(67, 66)): false, inTree(sliceDef(66, 67)): false,
 		} {
 			if _, err := agree(t, data); (err == nil) != good {
 				t.Fatalf("%q: %v", data, err)

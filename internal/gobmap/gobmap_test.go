@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"os"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -93,6 +94,8 @@ func TestLengthsOfAnySizeAreExchanged(t *testing.T) {
 var children = map[string]func(){
 	"writer":       func() { writeStreams(registered) },
 	"other writer": func() { writeStreams(reversed(registered)) },
+	"values":       func() { writeValues(registered) },
+	"other values": func() { writeValues(reversed(registered)) },
 	"unregistered": childUnregistered,
 }
 
@@ -104,12 +107,17 @@ func reversed(values []any) []any {
 	return r
 }
 
-// writeStreams prints sessions: what dump makes of them, and both streams.
-func writeStreams(order []any) {
-	for _, v := range order { // which decides on the ids, also on the map's
+// meet registers values and has gob give out ids to their types, also to the map's.
+func meet(order []any) {
+	for _, v := range order {
 		gob.Register(v)
 		gob.NewEncoder(io.Discard).Encode(v)
 	}
+}
+
+// writeStreams prints sessions: what dump makes of them, and both streams.
+func writeStreams(order []any) {
+	meet(order)
 	out := bufio.NewWriter(os.Stdout)
 	defer out.Flush()
 	random := rand.NewChaCha8([32]byte{7})
@@ -150,6 +158,41 @@ func TestStreamsOfOtherProcessesAreDecoded(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// writeValues prints a stream for each of the registered types.
+func writeValues(order []any) {
+	meet(order)
+	for _, v := range registered {
+		data, err := gobmap.Encode(map[any]any{"value": v})
+		if err != nil {
+			fmt.Println("gobmap:", err)
+			os.Exit(1)
+		}
+		fmt.Printf("%x\n", data)
+	}
+}
+
+func TestProcessesShareKeptDecoders(t *testing.T) {
+	gobmap.ForgetDecoders()
+	var kept [2]int
+	for n, child := range []string{"values", "other values"} {
+		streams := strings.Fields(startChild(t, child))
+		if len(streams) != len(registered) {
+			t.Fatalf("%s wrote %d streams for %d types", child, len(streams), len(registered))
+		}
+		for k, stream := range streams {
+			data, _ := hex.DecodeString(stream)
+			m, err := gobmap.Decode(string(data))
+			if err != nil || reflect.TypeOf(m["value"]) != reflect.TypeOf(registered[k]) {
+				t.Fatalf("%s wrote %q for a %T: %v, %v", child, data, registered[k], m, err)
+			}
+		}
+		kept[n], _ = gobmap.KeptDecoders()
+	}
+	if kept[0] < 10 || kept[1] != kept[0] {
+		t.Errorf("decoders are kept for %d sets of definitions, and for %d with those of another process", kept[0], kept[1])
 	}
 }
 

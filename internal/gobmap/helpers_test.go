@@ -44,6 +44,7 @@ type (
 		Extra any
 		Bag   map[string]any
 	}
+	tree   []tree // recursive without a struct
 	role   string
 	blob   []byte
 	values map[string]any
@@ -85,7 +86,7 @@ func (p *pinned) GobDecode(b []byte) error {
 
 // registered are values of the types that the tests register with gob.
 var registered = []any{
-	user{}, &account{}, node{}, profile{}, role(""), blob{}, values{}, point{}, sealed{}, &pinned{},
+	user{}, &account{}, node{}, tree{}, profile{}, role(""), blob{}, values{}, point{}, sealed{}, &pinned{},
 	[]user{}, map[string][]float64{}, [3]int16{}, [2]any{}, netip.Addr{}, time.Time{}, time.Duration(0),
 	[][]string{}, map[point]bool{}, big.NewInt(0), struct{}{},
 }

@@ -7,6 +7,7 @@ package gobmap
 import (
 	"bytes"
 	"encoding/gob"
+	"math/bits"
 	"reflect"
 	"sync"
 )
@@ -80,8 +81,6 @@ type keptDecoder struct {
 }
 
 // keptDecoders holds the decoders by the definitions they have read, as messages.
-// The definitions of a type differ between the processes that wrote them, so
-// there may be many.
 var keptDecoders struct {
 	sync.Mutex
 	pools map[string]*sync.Pool // of *keptDecoder
@@ -124,7 +123,7 @@ func (d *decoder) other(name string, id int32) any {
 	}
 	head := append(make([]byte, 0, 64), interfaceID<<1, 0)
 	head = appendString(head, name)
-	head = appendInt(head, int64(id))
+	head = appendInt(head, int64(min(id, firstUserID))) // as in definitions
 	head = appendUint(head, uint64(len(value)))
 	k.buf = appendUint(k.buf, uint64(len(head)+len(value)))
 	k.buf = append(append(k.buf, head...), value...)
@@ -153,13 +152,64 @@ func (d *decoder) decodersFor(id int32) *sync.Pool {
 	return pool
 }
 
+// definitions returns the definitions of id as messages that depend on the type
+// alone. In a stream, ids and some names depend on the order in which the writer
+// met the types. Here the ids follow the closure, from firstUserID on, and types
+// have no names, which matter to gob's errors only.
 func (d *decoder) definitions(id int32) []byte {
-	var c closure
+	c := closure{defs: make([]*definition, 0, 8)}
 	d.closureOf(id, &c)
 	if c.partial {
 		fail()
 	}
-	return c.messages
+	b := make([]byte, 0, c.size)
+	for _, def := range c.defs {
+		b = d.appendDefinition(b, def)
+	}
+	for _, def := range c.defs {
+		def.number = 0
+	}
+	return b
+}
+
+func (d *decoder) appendDefinition(b []byte, def *definition) []byte {
+	start := len(b)
+	b = appendInt(b, -int64(d.canonicalID(def.id)))
+	b = append(b, byte(1+bits.TrailingZeros8(def.kinds)))
+	switch def.kinds {
+	case arrayKind:
+		b = appendInt(append(b, 2), int64(d.canonicalID(def.elem)))
+		b = appendInt(append(b, 1), int64(def.length))
+	case sliceKind:
+		b = appendInt(append(b, 2), int64(d.canonicalID(def.elem)))
+	case structKind:
+		b = appendUint(append(b, 2), uint64(len(def.fields)))
+		for _, field := range def.fields {
+			b = appendString(append(b, 1), field.name)
+			b = appendInt(append(b, 1), int64(d.canonicalID(field.id)))
+			b = append(b, 0)
+		}
+	case mapKind:
+		b = appendInt(append(b, 2), int64(d.canonicalID(def.key)))
+		b = appendInt(append(b, 1), int64(d.canonicalID(def.elem)))
+	case gobEncoderKind, binaryMarshalerKind, textMarshalerKind:
+	default:
+		panic(errUnclear)
+	}
+	b = append(b, 0, 0)
+	return insertLength(b, start)
+}
+
+// canonicalID returns the id of a type by its place in the closure at work.
+func (d *decoder) canonicalID(id int32) int32 {
+	if id < firstUserID {
+		return id
+	}
+	def := d.lookup(id)
+	if def == nil {
+		fail()
+	}
+	return firstUserID - 1 + int32(def.number)
 }
 
 // newKeptDecoder returns a decoder that will first read the definitions of id.

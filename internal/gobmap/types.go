@@ -55,10 +55,8 @@ func (info *typeInfo) learn(t reflect.Type) (err error) {
 	info.id = r.lookup(r.typeID(false)).elem
 	var c closure
 	r.closureOf(info.id, &c)
-	start := 0
-	for i, end := range c.ends {
-		info.defs = append(info.defs, typeDef{c.ids[i], string(c.messages[start:end])})
-		start = end
+	for _, def := range c.defs {
+		info.defs = append(info.defs, typeDef{def.id, string(appendString(nil, def.raw))})
 	}
 	info.partial, info.recursive = c.partial, c.recursive
 	return nil

@@ -57,14 +57,19 @@ var (
 // definition is one type definition of a stream.
 type definition struct {
 	id        int32
+	number    int16 // place in the closure at work, from 1; maxClosure keeps it small
 	kinds     uint8
 	onPath    bool
-	seen      bool
 	key, elem int32
 	length    uint64
-	fields    []int32
+	fields    []structField
 	raw       string     // from the negated id to the end of the wireType
 	decoders  *sync.Pool // of kept decoders, if already looked up
+}
+
+type structField struct {
+	name string
+	id   int32 // of its type
 }
 
 // reader reads one value from a stream. Its methods panic with an error on
@@ -188,7 +193,7 @@ func (r *reader) define(id int32, start int) {
 		for field := -1; r.nextField(&field, fieldCounts[kind]); {
 			switch {
 			case field == 0:
-				r.commonType()
+				r.nameAndID()
 			case 1<<kind == structKind:
 				def.fields = r.structFields()
 			case 1<<kind == arrayKind && field == 2:
@@ -207,26 +212,32 @@ func (r *reader) define(id int32, start int) {
 	}
 }
 
-// commonType reads a name and an id, of a type or of a field, and returns the id.
-func (r *reader) commonType() (id int32) {
+// nameAndID reads the name and the id of a type, or the name of a field and the
+// id of its type.
+func (r *reader) nameAndID() (f structField) {
 	for field := -1; r.nextField(&field, 2); {
 		if field == 0 {
-			r.bytes()
+			f.name = r.bytes()
 		} else {
-			id = r.int32()
+			f.id = r.int32()
 		}
 	}
-	return id
+	return f
 }
 
-func (r *reader) structFields() (ids []int32) {
-	for n := r.uint(); n > 0; n-- {
+func (r *reader) structFields() []structField {
+	n := r.uint()
+	if n > uint64(r.end-r.pos) { // each takes a byte at least
+		fail()
+	}
+	fields := make([]structField, n)
+	for i := range fields {
 		if r.pos == r.end {
 			fail()
 		}
-		ids = append(ids, r.commonType())
+		fields[i] = r.nameAndID()
 	}
-	return ids
+	return fields
 }
 
 // lookup returns the definition of id, or nil.
@@ -279,7 +290,7 @@ func (r *reader) limit() int { return 4*len(r.data) + 1000 }
 // for structs within. A few definitions can make that the square of their size.
 func (r *reader) weigh(def *definition) {
 	for _, field := range def.fields {
-		r.weighField(field)
+		r.weighField(field.id)
 	}
 }
 
@@ -382,7 +393,7 @@ func (r *reader) skipComposite(id int32) {
 		fields := def.fields
 		r.structs++
 		for field := -1; r.nextField(&field, len(fields)); {
-			r.skipElement(fields[field])
+			r.skipElement(fields[field].id)
 		}
 		r.structs--
 	case gobEncoderKind, binaryMarshalerKind, textMarshalerKind:
@@ -391,31 +402,28 @@ func (r *reader) skipComposite(id int32) {
 }
 
 // closure is what a type needs to be read: its definition and those of the types
-// within, as messages, in an order that depends on the type alone.
+// within, in an order that depends on the type alone.
 type closure struct {
-	messages  []byte
-	ids       []int32
-	ends      []int // messages[:ends[i]] are the messages up to that of ids[i]
-	partial   bool  // more may be needed: an interface is within, or it became too large
-	recursive bool  // values may nest without limit
+	defs      []*definition
+	size      int  // in bytes, as messages
+	partial   bool // more may be needed: an interface is within, or it became too large
+	recursive bool // values may nest without limit
 }
 
 // maxClosure is the size in bytes up to which definitions are collected.
 const maxClosure = 16 << 10
 
-// closureOf collects the definitions that id needs into c.
+// closureOf collects the definitions that id needs into c, and numbers them.
 func (r *reader) closureOf(id int32, c *closure) {
 	r.collect(id, c)
 	r.budget = r.limit()
-	for _, id := range c.ids {
-		def := r.lookup(id)
-		def.seen = false
+	for _, def := range c.defs {
 		r.weigh(def)
 	}
 }
 
 func (r *reader) collect(id int32, c *closure) {
-	if id == interfaceID || len(c.messages) > maxClosure {
+	if id == interfaceID || c.size > maxClosure {
 		c.partial = true
 		return
 	}
@@ -424,14 +432,12 @@ func (r *reader) collect(id int32, c *closure) {
 		return
 	}
 	c.recursive = c.recursive || def.onPath
-	if def.seen {
+	if def.number != 0 {
 		return
 	}
-	def.seen = true
-	c.messages = appendUint(c.messages, uint64(len(def.raw)))
-	c.messages = append(c.messages, def.raw...)
-	c.ids = append(c.ids, id)
-	c.ends = append(c.ends, len(c.messages))
+	c.defs = append(c.defs, def)
+	c.size += uintSize(uint64(len(def.raw))) + len(def.raw)
+	def.number = int16(len(c.defs))
 	def.onPath = true
 	if def.key != 0 {
 		r.collect(def.key, c)
@@ -440,7 +446,7 @@ func (r *reader) collect(id int32, c *closure) {
 		r.collect(def.elem, c)
 	}
 	for _, field := range def.fields {
-		r.collect(field, c)
+		r.collect(field.id, c)
 	}
 	def.onPath = false
 }
