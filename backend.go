@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/beego-session/redis/internal/client"
-	"github.com/beego-session/redis/internal/coalesce"
 	"github.com/beego-session/redis/internal/record"
 	"github.com/beego-session/redis/internal/underway"
 	"github.com/beego/beego/v2/server/web/session"
@@ -43,8 +42,10 @@ type looked struct {
 // connect makes the commands of a configuration, on a client of the application if it has one. Its own client is closed
 // when the last provider and the last session that use it are gone, so that a request under way never finds it closed.
 func connect(c config, own redis.UniversalClient, addr string) *commands {
-	r := &roundTrips{client: own, maxRetries: c.maxRetries, minBackoff: c.minBackoff, maxBackoff: c.maxBackoff, timeLimit: c.operationTime()}
-	r.lanes = coalesce.New(r.send, coalesce.Limits{})
+	r := &roundTrips{
+		client: own, maxRetries: c.maxRetries, minBackoff: c.minBackoff, maxBackoff: c.maxBackoff,
+		outageTime: c.outageTime, timeLimit: c.operationTime(),
+	}
 	if own == nil {
 		r.client = client.New(c.client)
 		runtime.AddCleanup(r, func(cl redis.UniversalClient) { _ = cl.Close() }, r.client)

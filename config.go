@@ -33,7 +33,8 @@ const (
 	defaultMasterName    = "mymaster"
 	defaultMaxRetries    = 3
 	defaultMinBackoff    = 8 * time.Millisecond
-	defaultMaxBackoff    = 512 * time.Millisecond
+	defaultMaxBackoff    = 128 * time.Millisecond // go-redis waits up to 512 ms, long after a server is back
+	defaultOutageTime    = 2 * time.Second
 	defaultDialTimeout   = 5 * time.Second
 	defaultReadTimeout   = 3 * time.Second
 	defaultIdleTimeout   = 5 * time.Minute
@@ -47,6 +48,7 @@ type config struct {
 
 	maxRetries             int
 	minBackoff, maxBackoff time.Duration // between retries
+	outageTime             time.Duration // how long a server that does not serve is waited for, beyond maxRetries
 
 	keyPrefix     string
 	skipEmpty     bool
@@ -70,7 +72,7 @@ type settings struct {
 	KeyPrefix                                                               string
 	PoolSize, MinIdleConns, DBNum                                           int
 	MaxRetries                                                              int // -1: none
-	TouchInterval                                                           *time.Duration
+	TouchInterval, OutageTime                                               *time.Duration
 	SkipEmpty                                                               bool
 	IdleTimeout, IdleCheckFrequency, MaxConnAge                             time.Duration
 	DialTimeout, ReadTimeout, WriteTimeout, PoolTimeout, MinRetry, MaxRetry time.Duration
@@ -110,6 +112,7 @@ var known = map[string]setting{
 	"pool_timeout":           duration(func(s *settings, d time.Duration) { s.PoolTimeout = d }),
 	"min_retry_backoff":      duration(func(s *settings, d time.Duration) { s.MinRetry = d }),
 	"max_retry_backoff":      duration(func(s *settings, d time.Duration) { s.MaxRetry = d }),
+	"outage_time":            duration(func(s *settings, d time.Duration) { s.OutageTime = &d }),
 	"touch_interval":         duration(func(s *settings, d time.Duration) { s.TouchInterval = &d }),
 	"skip_empty": {set: func(s *settings, raw json.RawMessage) error {
 		if json.Unmarshal(raw, &s.SkipEmpty) != nil {
@@ -382,6 +385,12 @@ func (s *settings) validate(mode client.Mode) (config, error) {
 	if s.TouchInterval != nil {
 		cfg.touchInterval = *s.TouchInterval
 	}
+	switch {
+	case s.OutageTime != nil:
+		cfg.outageTime = *s.OutageTime
+	case s.MaxRetries >= 0:
+		cfg.outageTime = defaultOutageTime
+	}
 	if cfg.minBackoff > cfg.maxBackoff {
 		return config{}, errors.New("min_retry_backoff is longer than max_retry_backoff")
 	}
@@ -420,7 +429,7 @@ func (s *settings) validate(mode client.Mode) (config, error) {
 
 // connects tells whether the settings say anything about how to reach Redis.
 func (s settings) connects() bool {
-	s.KeyPrefix, s.SkipEmpty, s.TouchInterval, s.MaxRetries = "", false, nil, 0
+	s.KeyPrefix, s.SkipEmpty, s.TouchInterval, s.MaxRetries, s.OutageTime = "", false, nil, 0, nil
 	return s != settings{}
 }
 

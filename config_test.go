@@ -19,7 +19,7 @@ func defaults(edit func(*config)) config {
 			PoolSize: 100, IdleTimeout: 5 * time.Minute, IdleCheckFrequency: time.Minute,
 			DialTimeout: 5 * time.Second, ReadTimeout: 3 * time.Second, WriteTimeout: 3 * time.Second, PoolTimeout: 4 * time.Second,
 		},
-		maxRetries: 3, minBackoff: 8 * time.Millisecond, maxBackoff: 512 * time.Millisecond,
+		maxRetries: 3, minBackoff: 8 * time.Millisecond, maxBackoff: 128 * time.Millisecond, outageTime: 2 * time.Second,
 		touchInterval: defaultTouchInterval,
 	}
 	if edit != nil {
@@ -71,7 +71,7 @@ func TestConfiguration(t *testing.T) {
 		{name: "comma: socket", text: "/run/redis.sock,9", want: defaults(func(c *config) {
 			c.client.Network, c.client.Addrs, c.client.PoolSize = "unix", []string{"/run/redis.sock"}, 9
 		})},
-		{name: "comma: no retries", text: ",,,,,,-1", want: defaults(func(c *config) { c.maxRetries = 0 })},
+		{name: "comma: no retries", text: ",,,,,,-1", want: defaults(func(c *config) { c.maxRetries, c.outageTime = 0, 0 })},
 
 		{name: "JSON: beego's keys", text: `{"save_path":"127.0.0.1:6380","poolsize":7,"password":"secret","db_num":2,
 			"idle_timeout":"30s","idle_check_frequency":"1m","max_retries":5}`, want: defaults(all), password: "secret"},

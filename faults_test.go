@@ -127,6 +127,10 @@ func TestAServerThatIsDownIsAnErrorAndNotAMissingSession(t *testing.T) {
 
 	// What could not be saved is saved by a later release.
 	s.Restart()
+	await(t, "the outage to be over", func() bool {
+		_, err := p.SessionExist(ctx, id)
+		return err == nil
+	})
 	store.SessionRelease(ctx, nil)
 	if read, err := p.SessionRead(ctx, id); err != nil || read.Get(ctx, "a") != 1 {
 		t.Errorf("after the restart: %v", err)
@@ -151,10 +155,10 @@ func TestWhatCannotBeConnectedToSaysWhy(t *testing.T) {
 		{"plain text to a TLS server", secure.Addr(), "configure tls"},
 		{"TLS to a plain text server", fmt.Sprintf(`{"save_path":%q,"tls":true,"dial_timeout":"1s"}`, s.Addr()), "does the server speak TLS"},
 		{"no such CA file", `{"tls":{"ca_file":"/does/not/exist.pem"}}`, "/does/not/exist.pem"},
-		{"unreachable Sentinels", `{"mode":"sentinel","save_path":"127.0.0.1:1;127.0.0.1:2"}`, "127.0.0.1:2: connect: connection refused"},
+		{"unreachable Sentinels", `{"mode":"sentinel","save_path":"127.0.0.1:1;127.0.0.1:2","outage_time":"0s"}`, "127.0.0.1:2: connect: connection refused"},
 		{"no Sentinel", fmt.Sprintf(`{"mode":"sentinel","save_path":%q,"sentinel_password":"right-pw"}`, s.Addr()), "not a Sentinel"},
 		{"no cluster", fmt.Sprintf(`{"mode":"cluster","save_path":%q,"password":"right-pw"}`, s.Addr()), "cluster support disabled"},
-		{"unreachable cluster", `{"mode":"cluster","save_path":"127.0.0.1:1"}`, "connection refused"},
+		{"unreachable cluster", `{"mode":"cluster","save_path":"127.0.0.1:1","outage_time":"0s"}`, "connection refused"},
 	} {
 		err := new(redis.Provider).SessionInit(ctx, life, row.config)
 		if err == nil || !strings.HasPrefix(err.Error(), "session/redis: ") || !strings.Contains(err.Error(), row.want) || strings.Contains(err.Error(), "-pw") {

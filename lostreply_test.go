@@ -267,7 +267,7 @@ func TestWhenAReplyIsLost(t *testing.T) {
 				{"the first save of what beego wrote is merged", func(s *twoProcesses) { beegosMerged(s, save) }},
 			} {
 				t.Run(row.behaviour, func(t *testing.T) {
-					s := &twoProcesses{site: &site{T: t, raw: raw}, network: new(network), log: captureLog(t)}
+					s := &twoProcesses{site: &site{T: t, raw: raw, config: `{"outage_time":"0s"}`}, network: new(network), log: captureLog(t)}
 					s.Provider, s.other = s.open(connect, s.network), s.open(connect, nil)
 					row.shown(s)
 				})

@@ -74,7 +74,7 @@ type Provider struct {
 
 // NewProvider returns a provider on a client that the application has configured itself, with its hooks, its tracing
 // or its dialer. Register it with session.Register under a name of its own. Its configuration may be empty, or hold
-// key_prefix, skip_empty, touch_interval, and max_retries for the retries beyond those of the client. The client stays
+// key_prefix, skip_empty, touch_interval, and max_retries and outage_time for the retries beyond those of the client. The client stays
 // the application's to close.
 func NewProvider(c redis.UniversalClient) *Provider { return &Provider{own: c} }
 
@@ -94,7 +94,7 @@ func (p *Provider) SessionInit(ctx context.Context, maxlifetime int64, cfg strin
 	}
 	if p.own != nil && parsed.settings.connects() {
 		return errors.New("session/redis: configuration: the application brought its own client, so only key_prefix, " +
-			"skip_empty, touch_interval and max_retries can be configured")
+			"skip_empty, touch_interval, max_retries and outage_time can be configured")
 	}
 	for _, warning := range warnings {
 		session.SLogger.Println("session/redis: " + warning)

@@ -11,8 +11,11 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"regexp"
 	"runtime"
+	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -28,9 +31,10 @@ type roundTrips struct {
 	maxRetries int
 	minBackoff time.Duration
 	maxBackoff time.Duration
+	outageTime time.Duration // how long a call is repeated while the server does not serve, beyond maxRetries
 	timeLimit  time.Duration // how long one call may take, with all its retries
 
-	lanes *coalesce.Group[*call] // concurrent calls share pipelines
+	servers sync.Map // *server by address; "" is the one that has all keys
 
 	refused   atomic.Int64 // when the server refused a script last, in ns since 1970; 0: it runs them, as far as is known
 	onRefusal func(error)  // is told so, once
@@ -44,6 +48,54 @@ func (r *roundTrips) cluster() interface {
 		ForEachMaster(func(*redis.Client) error) error
 	})
 	return cluster
+}
+
+// server returns the server of a call. A call for several servers, or for one that is not known, shares nothing.
+func (r *roundTrips) server(cmds ...redis.Cmder) *server {
+	addr := ""
+	if r.cluster() != nil {
+		known, ok := r.client.(client.Client)
+		for i, cmd := range cmds {
+			at := ""
+			if key := keyOf(cmd); ok && key != "" {
+				at = known.Server(key)
+			}
+			if at == "" || i > 0 && at != addr {
+				return &server{health: new(health)}
+			}
+			addr = at
+		}
+	}
+	if s, ok := r.servers.Load(addr); ok {
+		return s.(*server)
+	}
+	s, _ := r.servers.LoadOrStore(addr, &server{coalesce.New(r.send, coalesce.Limits{}), new(health)})
+	return s.(*server)
+}
+
+// keyOf returns the first key of a command.
+func keyOf(cmd redis.Cmder) string {
+	at := 1
+	if name := cmd.Name(); name == "evalsha" || name == "eval" {
+		at = 3
+	}
+	if args := cmd.Args(); at < len(args) {
+		key, _ := args[at].(string)
+		return key
+	}
+	return ""
+}
+
+// writes tells whether one of the commands is none that a read-only server would serve.
+func writes(cmds []redis.Cmder) bool {
+	for _, cmd := range cmds {
+		switch cmd.Name() {
+		case "get", "pttl", "exists", "ping", "scan":
+		default:
+			return true
+		}
+	}
+	return false
 }
 
 // do sends commands in one round trip and returns the first error, where redis.Nil is none.
@@ -68,16 +120,52 @@ func (r *roundTrips) attempt(ctx context.Context, cmds ...redis.Cmder) (doubtful
 	for _, cmd := range cmds {
 		cmd.SetErr(nil) // go-redis keeps the error of an earlier attempt
 	}
-	c := &call{ctx: ctx, cmds: cmds}
-	if err := r.travel(c); err != nil {
-		return true, err // and the call may still be under way
+	s, begun := r.server(cmds...), time.Now()
+	if outage := s.down.Load(); outage != nil {
+		return false, outage
+	}
+	c := &call{ctx: ctx, cmds: cmds, lanes: s.lanes}
+	if err := r.travel(c); errors.Is(err, context.DeadlineExceeded) {
+		return true, r.unserved(s, begun, cmds[0], err) // and the call may still be under way
+	} else if err != nil {
+		return true, err
 	}
 	for _, cmd := range cmds {
-		if err := cmd.Err(); err != nil && err != redis.Nil {
-			return c.lost || !isReply(err, ""), err
+		err := unwrap(cmd.Err())
+		switch {
+		case err == nil || err == redis.Nil:
+			continue
+		case retryable(err) && !isReply(err, "TRYAGAIN "):
+			err = r.unserved(s, begun, cmd, err)
+		case isReply(err, ""):
+			s.serves(false)
+		}
+		return c.lost || !isReply(err, "") || isLoss(err), err
+	}
+	s.serves(writes(cmds))
+	return c.lost, nil
+}
+
+// unserved is the error of an attempt that the server did not serve, and when the first such attempt began.
+type unserved struct {
+	error
+	since time.Time
+}
+
+func (u unserved) Unwrap() error { return u.error }
+
+// unserved takes note of an attempt that the server did not serve.
+func (r *roundTrips) unserved(s *server, begun time.Time, cmd redis.Cmder, err error) error {
+	if isReply(err, "READONLY ") || isReply(err, "MASTERDOWN ") {
+		if own, ok := r.client.(client.Client); ok {
+			own.Renew() // the address may have become that of another server
 		}
 	}
-	return c.lost, nil
+	since := s.fails(begun, err)
+	if r.outageTime > 0 && time.Since(since) >= r.outageTime {
+		s.probe(r.client, keyOf(cmd), since)
+	}
+	return unserved{err, since}
 }
 
 // travel sends a call and returns when its commands have their replies. go-redis does not interrupt a command whose
@@ -120,18 +208,19 @@ func (r *roundTrips) travel(c *call) error {
 
 // join sends a call, with those of others where that is faster.
 func (r *roundTrips) join(c *call) error {
-	if c.size() > largeCall {
+	if c.lanes == nil || c.size() > largeCall {
 		r.send([]*call{c})
 		return nil
 	}
-	return r.lanes.Do(c.ctx, c)
+	return c.lanes.Do(c.ctx, c)
 }
 
 // call is the commands of one round trip.
 type call struct {
-	ctx  context.Context
-	cmds []redis.Cmder
-	lost bool // a cluster's client has sent it again after its reply was lost
+	ctx   context.Context
+	cmds  []redis.Cmder
+	lanes *coalesce.Group[*call] // to travel in, with others; nil: alone
+	lost  bool                   // a cluster's client has sent it again after its reply was lost
 }
 
 // largeCall is how many bytes a call may have to travel together with others, who would wait for it.
@@ -183,9 +272,11 @@ func (r *roundTrips) send(calls []*call) {
 	_, _ = pipe.ExecContext(ctx)
 }
 
-// retry repeats a round trip until it succeeds, cannot succeed, or time or retries are used up.
+// retry repeats a round trip until it succeeds, cannot succeed, or time or retries are used up. While the server does not
+// serve, it goes on until that is known to be an outage: one that is short costs nobody a request.
 func (r *roundTrips) retry(ctx context.Context, attempt func(context.Context) error) error {
-	ctx = limit(ctx, time.Now().Add(r.timeLimit))
+	begun := time.Now()
+	ctx = limit(ctx, begun.Add(r.timeLimit))
 	for retries := 0; ; retries++ {
 		err := attempt(ctx)
 		switch {
@@ -193,13 +284,33 @@ func (r *roundTrips) retry(ctx context.Context, attempt func(context.Context) er
 			return nil
 		case over(ctx):
 			return fmt.Errorf("%w: %w", context.DeadlineExceeded, err) // go-redis calls it an i/o timeout
-		case !retryable(err) || retries == r.maxRetries:
+		case !retryable(err):
 			return err
 		}
-		if ended := sleep(ctx, r.backoff(retries)); ended != nil {
+		wait := r.backoff(retries)
+		if retries >= r.maxRetries {
+			left := r.patience(begun, err)
+			if left <= 0 {
+				return err
+			}
+			wait = min(wait, left)
+		}
+		if ended := sleep(ctx, wait); ended != nil {
 			return fmt.Errorf("%w: %w", ended, err)
 		}
 	}
+}
+
+// patience is how much longer a call that began at begun waits for a server that does not serve.
+func (r *roundTrips) patience(begun time.Time, err error) time.Duration {
+	var u unserved
+	if !errors.As(err, &u) {
+		return 0
+	}
+	if u.since.Before(begun) {
+		begun = u.since
+	}
+	return time.Until(begun.Add(r.outageTime))
 }
 
 // backoff doubles from one retry to the next, and is drawn from its upper half so that those who failed together do not
@@ -231,31 +342,52 @@ func (a again) Error() string { return string(a) }
 // retryable tells whether a command may succeed when it is sent again: the connection failed, or the server cannot
 // serve it yet.
 func retryable(err error) bool {
+	var known *outage
+	switch {
+	case errors.As(err, &known), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return false
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), isLoss(err):
+		return true
+	}
 	if _, ok := err.(again); ok {
 		return true
 	}
-	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
-		return false
-	}
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return true
-	}
 	var netErr net.Error
-	if errors.As(err, &netErr) {
-		return true
-	}
-	for _, reply := range []string{"LOADING ", "READONLY ", "MASTERDOWN ", "CLUSTERDOWN ", "TRYAGAIN ", "ERR max number of clients reached"} {
-		if isReply(err, reply) {
-			return true
-		}
-	}
-	return false
+	return errors.As(err, &netErr) || isReply(err, "LOADING ", "BUSY ", "READONLY ", "NOREPLICAS ", "MASTERDOWN ", "CLUSTERDOWN ", "TRYAGAIN ",
+		"ERR max number of clients reached")
 }
 
-// isReply tells whether err is the server's own, and begins so.
-func isReply(err error, prefix string) bool {
+// isLoss recognises how a proxy says that its connection to the server failed: nobody knows whether the server has executed
+// the command. It is twemproxy that says it in the words of strerror(3), and Envoy that speaks of its upstream.
+func isLoss(err error) bool {
+	return isReply(err, "ERR Connection ", "ERR Broken pipe", "ERR No route to host", "ERR Host is ", "ERR Network is ", "upstream failure", "no upstream host")
+}
+
+// isReply tells whether err is the server's own, and begins like one of the prefixes.
+func isReply(err error, prefixes ...string) bool {
 	var reply redis.Error
-	return errors.As(err, &reply) && strings.HasPrefix(reply.Error(), prefix)
+	return errors.As(err, &reply) && slices.ContainsFunc(prefixes, func(prefix string) bool { return strings.HasPrefix(reply.Error(), prefix) })
+}
+
+// replyError is an error that a server has sent.
+type replyError string
+
+func (e replyError) Error() string { return string(e) }
+
+// RedisError makes it a redis.Error.
+func (replyError) RedisError() {}
+
+// wrapped is how Redis 4 to 6.2 answer where a command in a script fails: the reply stands behind the last colon and dash.
+var wrapped = regexp.MustCompile(`^ERR Error running script \(call to f_[0-9a-f]*\): (?:@user_script: ?[0-9]+: )+-([A-Z]+ .*)`)
+
+// unwrap returns the reply to a command in a script like that to any other command, as later versions do by themselves.
+func unwrap(err error) error {
+	if reply, ok := err.(redis.Error); ok {
+		if inner := wrapped.FindStringSubmatch(reply.Error()); inner != nil {
+			return replyError(inner[1])
+		}
+	}
+	return err
 }
 
 // script is a Lua script and its digest.
@@ -290,14 +422,6 @@ func (r *roundTrips) eval(ctx context.Context, run run) (reply any, doubtful boo
 		reply, again, err = r.evalOnce(ctx, run, args)
 		doubtful = doubtful || again
 	}
-	switch refused := r.refused.Load(); {
-	case err == nil && refused != 0:
-		r.refused.CompareAndSwap(refused, 0)
-	case err != nil && refusesScripts(err):
-		if r.refused.Swap(time.Now().UnixNano()) == 0 {
-			r.onRefusal(err)
-		}
-	}
 	return reply, doubtful, err
 }
 
@@ -306,6 +430,14 @@ func (r *roundTrips) evalOnce(ctx context.Context, run run, args []any) (reply a
 	cmds := make([]redis.Cmder, 0, len(run.before)+1+len(run.after))
 	cmds = append(append(append(cmds, run.before...), cmd), run.after...)
 	doubtful, err = r.deliver(ctx, cmds...)
+	switch refused := r.refused.Load(); {
+	case err == nil && refused != 0:
+		r.refused.CompareAndSwap(refused, 0)
+	case refusesScripts(cmd.Err()):
+		if r.refused.Swap(time.Now().UnixNano()) == 0 {
+			r.onRefusal(cmd.Err())
+		}
+	}
 	return cmd.Val(), doubtful, err
 }
 
@@ -318,10 +450,21 @@ func (r *roundTrips) scriptless() bool {
 	return refused != 0 && time.Since(time.Unix(0, refused)) < refusalTime
 }
 
-// refusesScripts recognises a user who may not run scripts, or not what is in them, and a server or proxy that knows none.
+// refusesScripts recognises a server or proxy that runs no scripts, and a user who may not run them or what is in them.
+// Each says it in words of its own. Errors of a script itself name the line, or that it does not compile.
 func refusesScripts(err error) bool {
-	if isReply(err, "NOPERM") {
-		return strings.Contains(err.Error(), "'eval") // not a key that the user may not touch
+	var reply redis.Error
+	if !errors.As(err, &reply) || isLoss(err) || isReply(err, "ERR max number of clients reached") {
+		return false
 	}
-	return isReply(err, "ERR unknown command") || isReply(err, "ERR The user executing the script can't run this command")
+	text := reply.Error()
+	for _, refusal := range []string{"Unknown Redis command called from", "The user executing the script can't run this command"} {
+		if strings.Contains(text, refusal) {
+			return true
+		}
+	}
+	if strings.HasPrefix(text, "NOPERM") {
+		return strings.Contains(text, "'eval") // not a key that the user may not touch
+	}
+	return strings.HasPrefix(text, "ERR ") && !strings.Contains(text, "user_script") && !strings.Contains(text, "script: ")
 }

@@ -1,8 +1,9 @@
 // Package client builds the go-redis v7 client that sessions are kept through: on a standalone server, on a unix socket,
 // on the master that Redis Sentinel names, or on Redis Cluster.
 //
-// Its connections replace themselves: one that the server closed while it lay idle in the pool is opened anew before a
-// command is written to it, so that a restarted server costs no command (conn.go). TLS, AUTH and SELECT are part of
+// Its connections replace themselves: one that the server closed while it lay idle in the pool, or that has something to
+// read, is opened anew before a command is written to it, so that a restarted server costs no command, and no reply reaches
+// another caller (conn.go). TLS, AUTH and SELECT are part of
 // opening a connection, in every mode (dial.go). Beyond that nothing is retried here, except in a cluster, where
 // following a slot means asking another node (cluster.go).
 //
@@ -13,6 +14,7 @@
 package client
 
 import (
+	"cmp"
 	"crypto/tls"
 	"fmt"
 	"os"
@@ -83,8 +85,9 @@ type Options struct {
 //
 // Commands keep to their context's deadline, even if the context has no Done channel, with these exceptions: without one,
 // waiting for a free connection takes up to PoolTimeout, and what fails in a cluster may take half a second longer; and
-// as long as no node of a cluster has been reached, looking for one takes up to DialTimeout.
-func New(o Options) redis.UniversalClient {
+// as long as no node of a cluster has been reached, looking for one takes up to DialTimeout. Until that deadline replies
+// may take as long as they need, if only something of them arrives every ReadTimeout.
+func New(o Options) Client {
 	switch o.Mode {
 	case Sentinel:
 		return newFailover(o)
@@ -92,8 +95,33 @@ func New(o Options) redis.UniversalClient {
 		return newCluster(o)
 	}
 	d := newDialer(o)
-	return redis.NewClient(o.node(o.Addrs[0], d))
+	return &standalone{redis.NewClient(o.node(o.Addrs[0], d)), d}
 }
+
+// Client is a go-redis client that knows its servers.
+type Client interface {
+	redis.UniversalClient
+
+	// Server returns the address of the server that has a key, as far as is known, and "" where one server has all.
+	Server(key string) string
+
+	// Renew has all connections of before opened anew when they are used next: behind their address there is another
+	// server by now.
+	Renew()
+}
+
+// standalone is a client of one server.
+type standalone struct {
+	*redis.Client
+	dialer *dialer
+}
+
+func (*standalone) Server(string) string { return "" }
+func (c *standalone) Renew()             { c.dialer.renew() }
+
+// unlimited is go-redis's read timeout, which would be that of a whole pipeline: a command has the deadline of its context,
+// and conn bounds the silence. The value that stands for none in a client of one server is another one in a cluster's.
+const unlimited = 24 * time.Hour
 
 // node returns the options of a client of one server.
 func (o Options) node(addr string, d *dialer) *redis.Options {
@@ -106,8 +134,8 @@ func (o Options) node(addr string, d *dialer) *redis.Options {
 		MaxConnAge:         o.MaxConnAge,
 		IdleTimeout:        o.IdleTimeout,
 		IdleCheckFrequency: o.IdleCheckFrequency,
-		ReadTimeout:        o.ReadTimeout,
-		WriteTimeout:       o.WriteTimeout,
-		PoolTimeout:        o.PoolTimeout,
+		ReadTimeout:        unlimited,
+		WriteTimeout:       cmp.Or(o.WriteTimeout, d.replyTimeout),
+		PoolTimeout:        cmp.Or(o.PoolTimeout, d.replyTimeout+time.Second),
 	}
 }

@@ -9,6 +9,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -34,7 +35,17 @@ const (
 	reloadInterval = 100 * time.Millisecond
 )
 
-func newCluster(o Options) *redis.ClusterClient {
+// clusterClient is a client of all masters.
+type clusterClient struct {
+	*redis.ClusterClient
+	topology *topology
+	dialer   *dialer
+}
+
+func (c *clusterClient) Server(key string) string { return c.topology.master(key) }
+func (c *clusterClient) Renew()                   { c.dialer.renew() }
+
+func newCluster(o Options) *clusterClient {
 	o.DB = 0
 	ask := o
 	ask.PoolSize, ask.MinIdleConns, ask.IdleCheckFrequency = 1, 0, -1
@@ -64,11 +75,11 @@ func newCluster(o Options) *redis.ClusterClient {
 		MaxConnAge:         o.MaxConnAge,
 		IdleTimeout:        o.IdleTimeout,
 		IdleCheckFrequency: o.IdleCheckFrequency,
-		ReadTimeout:        o.ReadTimeout,
-		WriteTimeout:       o.WriteTimeout,
-		PoolTimeout:        o.PoolTimeout,
+		ReadTimeout:        unlimited,
+		WriteTimeout:       cmp.Or(o.WriteTimeout, d.replyTimeout),
+		PoolTimeout:        cmp.Or(o.PoolTimeout, d.replyTimeout+time.Second),
 	})
-	return t.client
+	return &clusterClient{t.client, t, d}
 }
 
 // topology knows the nodes of a cluster and which of them owns which slot.
@@ -78,6 +89,7 @@ type topology struct {
 	timeout   time.Duration                   // for asking all of them
 	seeds     []string
 	reloading atomic.Bool
+	masters   atomic.Pointer[[slotCount]string] // by slot; nil before the slots were read
 
 	mu    sync.Mutex // for what follows
 	addrs []string   // of all nodes; the one that answered last comes first; replaced, never changed
@@ -103,17 +115,65 @@ func (t *topology) slots() ([]redis.ClusterSlot, error) {
 	t.mu.Unlock()
 	ctx, cancel := context.WithTimeout(context.Background(), t.timeout)
 	defer cancel()
-	view, from, err := firstAnswer(ctx, addrs, t.ask)
+	view, from, _, err := firstAnswer(ctx, addrs, t.ask)
 	if err != nil {
 		return nil, fmt.Errorf("no node of the cluster told its slots: %w", err)
 	}
+	masters := new([slotCount]string)
+	for _, r := range view.slots {
+		for slot := max(r.Start, 0); slot <= min(r.End, slotCount-1); slot++ {
+			masters[slot] = r.Nodes[0].Addr
+		}
+	}
+	t.masters.Store(masters)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.addrs = appendNew([]string{from}, view.addrs, t.seeds)
 	return view.slots, nil
 }
 
-// locate completes an address without a host, which in MOVED and ASK stands for the host that was asked.
+// slotCount is how many slots the keys of a cluster have.
+const slotCount = 16384
+
+// master returns the address of the master that has a key, "" if that is not known.
+func (t *topology) master(key string) string {
+	if masters := t.masters.Load(); masters != nil {
+		return masters[slot(key)]
+	}
+	return ""
+}
+
+// slot returns the slot of a key: CRC16, the variant of XMODEM, of its hash tag if it has one, as the cluster specification says.
+func slot(key string) int {
+	if _, rest, ok := strings.Cut(key, "{"); ok {
+		if tag, _, ok := strings.Cut(rest, "}"); ok && tag != "" {
+			key = tag
+		}
+	}
+	crc := uint16(0)
+	for i := range len(key) {
+		crc = crc<<8 ^ crc16[byte(crc>>8)^key[i]]
+	}
+	return int(crc) % slotCount
+}
+
+var crc16 = func() (table [256]uint16) {
+	for i := range table {
+		crc := uint16(i) << 8
+		for range 8 {
+			if crc&0x8000 != 0 {
+				crc = crc<<1 ^ 0x1021
+			} else {
+				crc <<= 1
+			}
+		}
+		table[i] = crc
+	}
+	return table
+}()
+
+// locate completes an address without a host, which in MOVED and ASK stands for the host that was asked. Which one that was
+// is not known here, but of which node the port is.
 func (t *topology) locate(addr string) string {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil || host != "" {
@@ -121,6 +181,11 @@ func (t *topology) locate(addr string) string {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	for _, known := range t.addrs {
+		if _, p, _ := net.SplitHostPort(known); p == port {
+			return known
+		}
+	}
 	host, _, _ = net.SplitHostPort(t.addrs[0])
 	return net.JoinHostPort(host, port)
 }
@@ -285,7 +350,7 @@ var commandTable = func() map[string]*redis.CommandInfo {
 		}
 	}
 	add(0, "asking", "cluster", "dbsize", "echo", "info", "ping", "scan", "script", "time")
-	add(1, "del", "exists", "expire", "get", "getdel", "getex", "persist", "pexpire", "psetex", "pttl", "rename", "set", "setex",
+	add(1, "append", "del", "exists", "expire", "get", "getdel", "getex", "persist", "pexpire", "psetex", "pttl", "rename", "renamenx", "set", "setex",
 		"strlen", "touch", "ttl", "type", "unlink")
 	add(3, "eval", "evalsha")
 	return table

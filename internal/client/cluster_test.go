@@ -103,7 +103,10 @@ func TestCluster(t *testing.T) {
 				}
 			}
 
-			cc := c.(*redis.ClusterClient)
+			cc := c.(interface {
+				DBSize() *redis.IntCmd
+				ForEachMaster(func(*redis.Client) error) error
+			})
 			if n, err := cc.DBSize().Result(); err != nil || n != 300 {
 				t.Errorf("DBSIZE %d, %v", n, err)
 			}
@@ -116,6 +119,11 @@ func TestCluster(t *testing.T) {
 				return iter.Err()
 			}); err != nil || found.Load() != 300 {
 				t.Errorf("SCAN found %d, %v", found.Load(), err)
+			}
+			for _, key := range append([]string{"", "{}x", "a{b", "a}b{c}d", "{x}{y}"}, keys("key", 300)...) {
+				if got, want := c.(client.Client).Server(key), fmt.Sprint(":", cluster.MasterOf(cluster.Slot(key)).Port()); !strings.HasSuffix(got, want) {
+					t.Errorf("%q is on %s, want port %s", key, got, want)
+				}
 			}
 			for _, node := range cluster.Nodes() {
 				if n := node.Calls()["command"]; n > 0 {
@@ -313,11 +321,11 @@ func TestUnknownHostIsTheOneThatWasAsked(t *testing.T) {
 	if got, want := get(), fmt.Sprint(second.port()); got != want {
 		t.Errorf("after MOVED answered by %s, want %s", got, want)
 	}
-	if err := c.(*redis.ClusterClient).ReloadState(); err != nil {
+	if err := c.(interface{ ReloadState() error }).ReloadState(); err != nil {
 		t.Fatal(err)
 	}
 	first.listener.Close()
-	if err := c.(*redis.ClusterClient).ReloadState(); err != nil {
+	if err := c.(interface{ ReloadState() error }).ReloadState(); err != nil {
 		t.Errorf("the second node was not asked: %v", err)
 	}
 }

@@ -15,7 +15,7 @@ import (
 	"net"
 	"strconv"
 	"strings"
-	"sync/atomic"
+	"sync"
 	"time"
 )
 
@@ -32,8 +32,10 @@ type dialer struct {
 	// open opens a socket for a connection that was asked for with addr. At first it is connect.
 	open func(ctx context.Context, addr string) (*socket, error)
 
-	failures atomic.Uint32 // connections that failed or could not be opened
-	failed   func()        // if set, called for each of them
+	failed func() // if set, called for each connection that failed or could not be opened
+
+	hushes sync.Map // *hush by address
+	hush   hush     // for all addresses
 }
 
 func newDialer(o Options) *dialer {
@@ -60,29 +62,32 @@ func newDialer(o Options) *dialer {
 // whether the server is back. That is right for a server that does not answer, and needlessly long for one that
 // refuses, as while it restarts: this costs a call next to nothing.
 func (d *dialer) dial(ctx context.Context, _, addr string) (net.Conn, error) {
-	c := &conn{d: d, addr: addr}
-	err := c.connect(ctx)
-	if netErr := net.Error(nil); errors.As(err, &netErr) && netErr.Timeout() {
+	h, _ := d.hushes.LoadOrStore(addr, new(hush))
+	c := &conn{d: d, addr: addr, hush: h.(*hush)}
+	if err := c.connect(ctx); isTimeout(err) {
 		return nil, err
 	}
 	return c, nil
 }
 
+// isTimeout tells whether it took too long.
+func isTimeout(err error) bool {
+	var netErr net.Error
+	return errors.As(err, &netErr) && netErr.Timeout()
+}
+
 func (d *dialer) fail(err error) {
-	d.failures.Add(1)
 	if d.failed != nil && !errors.Is(err, net.ErrClosed) { // which is not the server's doing
 		d.failed()
 	}
 }
 
+// renew has every connection opened anew before it is used again.
+func (d *dialer) renew() { d.hush.since(time.Since(started)) }
+
 // connect opens a socket to addr that is ready for commands. It ends with ctx, or after the time limit.
 func (d *dialer) connect(ctx context.Context, addr string) (*socket, error) {
-	deadline := time.Now().Add(d.timeout)
-	if t, ok := ctx.Deadline(); ok && t.Before(deadline) {
-		deadline = t
-	}
-	// Also where this is the deadline of ctx, it makes a timer: ctx may have no Done channel.
-	bounded, cancel := context.WithDeadline(ctx, deadline)
+	bounded, cancel := d.bounded(ctx)
 	defer cancel()
 
 	tcp, err := new(net.Dialer).DialContext(bounded, d.network, addr)
@@ -107,9 +112,19 @@ func (d *dialer) connect(ctx context.Context, addr string) (*socket, error) {
 	return newSocket(nc, tcp)
 }
 
+// bounded is ctx with the time that a connection may take to open, if that is shorter. It has a timer also where ctx has a
+// deadline and no Done channel.
+func (d *dialer) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+	deadline := time.Now().Add(d.timeout)
+	if t, ok := ctx.Deadline(); ok && t.Before(deadline) {
+		deadline = t
+	}
+	return context.WithDeadline(ctx, deadline)
+}
+
 // until makes what do reads and writes fail with a timeout once ctx ends.
 func until(ctx context.Context, nc net.Conn, do func() error) error {
-	stop := context.AfterFunc(ctx, func() { nc.SetDeadline(time.Unix(1, 0)) })
+	stop := context.AfterFunc(ctx, func() { nc.SetDeadline(past) })
 	err := do()
 	if !stop() && (err == nil || ctx.Err() == context.Canceled) {
 		err = networkError{fmt.Errorf("connect to %s: %w", nc.RemoteAddr(), ctx.Err())}
@@ -212,10 +227,7 @@ type networkError struct{ error }
 
 func (e networkError) Unwrap() error { return e.error }
 
-func (e networkError) Timeout() bool {
-	var netErr net.Error
-	return errors.As(e.error, &netErr) && netErr.Timeout()
-}
+func (e networkError) Timeout() bool { return isTimeout(e.error) }
 
 func (networkError) Temporary() bool { return true }
 

@@ -9,6 +9,7 @@ package client
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,6 +19,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-redis/redis/v7"
@@ -52,18 +54,10 @@ func newFailover(o Options) *failoverClient {
 	s.dialer = newDialer(toSentinel)
 	s.newClient = func(addr string) *redis.Client { return redis.NewClient(toSentinel.node(addr, s.dialer)) }
 
-	toMaster := newDialer(o)
-	toMaster.open = func(ctx context.Context, _ string) (*socket, error) {
-		master, reign, err := s.master(ctx)
+	s.toMaster = newDialer(o)
+	s.toMaster.open = func(ctx context.Context, _ string) (*socket, error) {
+		sock, reign, err := s.find(ctx, false)
 		if err != nil {
-			return nil, err
-		}
-		sock, err := toMaster.connect(ctx, master)
-		if err != nil {
-			return nil, err
-		}
-		if err := verifyMaster(sock, master, toMaster.replyTimeout); err != nil {
-			sock.Close()
 			return nil, err
 		}
 		sock.done = context.AfterFunc(reign, func() { sock.Conn.Close() })
@@ -73,16 +67,137 @@ func newFailover(o Options) *failoverClient {
 	s.stop = stop
 	go s.watch(watching)
 	go s.listen(watching)
-	return &failoverClient{redis.NewClient(o.node(o.MasterName, toMaster)), s}
+	return &failoverClient{redis.NewClient(o.node(o.MasterName, s.toMaster)), s}
 }
 
-// verifyMaster asks a server whether it agrees that it is the master. After a failover a Sentinel may not have heard of
-// it for a while, and the former master answers reads with what it has, as a replica. An error reply, such as NOPERM for
-// INFO, is no reason not to try.
-func verifyMaster(s *socket, addr string, limit time.Duration) error {
-	if err := s.SetDeadline(time.Now().Add(limit)); err != nil {
-		return err
+func (c *failoverClient) Server(string) string { return "" }
+func (c *failoverClient) Renew()               { c.sentinels.toMaster.renew() }
+
+func (c *failoverClient) Close() error {
+	defer c.sentinels.close()
+	return c.Client.Close()
+}
+
+// sentinels know the master.
+type sentinels struct {
+	masterName string
+	seeds      []string
+	dialer     *dialer // of Sentinels
+	toMaster   *dialer
+	newClient  func(addr string) *redis.Client
+	stop       context.CancelFunc // of watch and listen
+	announced  chan struct{}
+
+	mu              sync.Mutex               // for what follows
+	addrs           []string                 // the one that was right last comes first; replaced, never changed
+	clients         map[string]*redis.Client // nil once closed
+	asked, answered int                      // counts questions; the number of the one whose answer is known now
+	current         string                   // the master's address
+	reign           context.Context          // ends when another becomes the master; nil before the first
+	depose          context.CancelFunc
+}
+
+// find asks the Sentinels for the master and returns a connection to it. The context that it returns ends when the master is
+// no longer that one. A Sentinel may not have heard of a failover for a while, or know an address that cannot be reached:
+// unless the server that it names agrees that it is the master, the next one is asked. To look whether it still is the one
+// that it was takes no connection, and returns none.
+func (s *sentinels) find(ctx context.Context, look bool) (*socket, context.Context, error) {
+	ctx, cancel := s.toMaster.bounded(ctx)
+	defer cancel()
+	s.mu.Lock()
+	s.asked++
+	addrs, turn, known := s.addrs, s.asked, s.current
+	s.mu.Unlock()
+
+	type master struct {
+		sentinelAnswer
+		sock *socket
 	}
+	var taken atomic.Bool    // by one of those that are asked at the same time
+	var tried, told sync.Map // masters, and other Sentinels
+	ask := func(ctx context.Context, addr string) (m master, err error) {
+		if m.sentinelAnswer, err = s.ask(ctx, addr); err != nil {
+			return master{}, err
+		}
+		told.Store(addr, m.others)
+		if !look || m.master != known {
+			if _, again := tried.LoadOrStore(m.master, true); again {
+				return master{}, fmt.Errorf("sentinel %s names %s as well", addr, m.master)
+			}
+			if m.sock, err = s.connect(ctx, m.master); err != nil {
+				return master{}, fmt.Errorf("sentinel %s names %s: %w", addr, m.master, err)
+			}
+		}
+		if taken.Swap(true) {
+			if m.sock != nil {
+				m.sock.Close()
+			}
+			return master{}, fmt.Errorf("sentinel %s was not the first", addr)
+		}
+		return m, nil
+	}
+	found, from, failed, err := firstAnswer(ctx, addrs, ask)
+	if err != nil { // one that knows the master wrongly may know the others
+		var more []string
+		told.Range(func(_, others any) bool {
+			more = appendNew(more, others.([]string))
+			return true
+		})
+		if more = slices.DeleteFunc(more, func(addr string) bool { return slices.Contains(addrs, addr) }); len(more) > 0 {
+			var errs error
+			if found, from, _, errs = firstAnswer(ctx, more, ask); errs != nil {
+				err = askError{err, errs}
+			} else {
+				err = nil
+			}
+		}
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("no Sentinel told the address of master %q: %w", s.masterName, err)
+	}
+
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if (turn < s.answered || found.sock == nil) && found.master != s.current { // something newer is known
+		if found.sock != nil {
+			found.sock.Close()
+		}
+		return nil, nil, networkError{fmt.Errorf("%s is no longer the master", found.master)}
+	}
+	if turn > s.answered {
+		s.answered = turn
+		s.addrs = appendNew([]string{from}, found.others, s.seeds)
+		slices.SortStableFunc(s.addrs, func(a, b string) int {
+			return cmp.Compare(slices.Index(failed, a), slices.Index(failed, b))
+		})
+	}
+	if s.reign == nil || s.current != found.master {
+		if s.reign != nil {
+			s.depose()
+		}
+		s.current = found.master
+		s.reign, s.depose = context.WithCancel(context.Background())
+	}
+	return found.sock, s.reign, nil
+}
+
+// connect opens a connection to a server and asks it whether it is the master: as a replica it would answer reads with what
+// it has. An error reply, such as NOPERM for INFO, is no reason not to try.
+func (s *sentinels) connect(ctx context.Context, addr string) (*socket, error) {
+	sock, err := s.toMaster.connect(ctx, addr)
+	if err != nil {
+		return nil, err
+	}
+	replied, cancel := context.WithTimeout(ctx, s.toMaster.replyTimeout)
+	defer cancel()
+	if err := until(replied, sock, func() error { return verifyMaster(sock, addr) }); err != nil {
+		sock.Close()
+		return nil, err
+	}
+	return sock, nil
+}
+
+func verifyMaster(s *socket, addr string) error {
 	if _, err := s.Write([]byte("INFO replication\r\n")); err != nil {
 		return err
 	}
@@ -97,61 +212,13 @@ func verifyMaster(s *socket, addr string, limit time.Duration) error {
 			return err
 		}
 		if bytes.Contains(info, []byte("role:slave")) {
-			return networkError{fmt.Errorf("%s is a replica, though a Sentinel still calls it the master", addr)}
+			return networkError{fmt.Errorf("%s is a replica", addr)}
 		}
 	}
-	return s.SetDeadline(time.Time{})
-}
-
-func (c *failoverClient) Close() error {
-	defer c.sentinels.close()
-	return c.Client.Close()
-}
-
-// sentinels know the master.
-type sentinels struct {
-	masterName string
-	seeds      []string
-	dialer     *dialer
-	newClient  func(addr string) *redis.Client
-	stop       context.CancelFunc // of watch and listen
-	announced  chan struct{}
-
-	mu              sync.Mutex               // for what follows
-	addrs           []string                 // the one that answered last comes first; replaced, never changed
-	clients         map[string]*redis.Client // nil once closed
-	asked, answered int                      // counts questions; the number of the one whose answer is known now
-	current         string                   // the master's address
-	reign           context.Context          // ends when another becomes the master; nil before the first
-	depose          context.CancelFunc
-}
-
-// master asks for the master's address. The context that it returns ends when the master is no longer that one.
-func (s *sentinels) master(ctx context.Context) (string, context.Context, error) {
-	s.mu.Lock()
-	s.asked++
-	addrs, turn := s.addrs, s.asked
-	s.mu.Unlock()
-	answer, from, err := firstAnswer(ctx, addrs, s.ask)
-	if err != nil {
-		return "", nil, fmt.Errorf("no Sentinel told the address of master %q: %w", s.masterName, err)
+	if replies.Buffered() > 0 {
+		return networkError{fmt.Errorf("connect to %s: more replies than commands", addr)}
 	}
-
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if turn < s.answered {
-		return s.current, s.reign, nil // asked earlier than what is known now
-	}
-	s.answered = turn
-	s.addrs = appendNew([]string{from}, answer.others, s.seeds)
-	if s.reign == nil || s.current != answer.master {
-		if s.reign != nil {
-			s.depose()
-		}
-		s.current = answer.master
-		s.reign, s.depose = context.WithCancel(context.Background())
-	}
-	return s.current, s.reign, nil
+	return nil
 }
 
 // sentinelAnswer is what one Sentinel knows.
@@ -222,7 +289,9 @@ func (s *sentinels) watch(ctx context.Context) {
 		case <-time.After(watchInterval):
 		}
 		// An error is for those to see who need the master.
-		_, _, _ = s.master(ctx)
+		if sock, _, _ := s.find(ctx, true); sock != nil {
+			sock.Close()
+		}
 	}
 }
 

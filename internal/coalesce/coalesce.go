@@ -23,6 +23,10 @@ type Limits struct {
 	Lanes int // batches that run at a time; default 16
 	Batch int // items in one batch; default 64
 	Queue int // items that wait for a lane; callers beyond that run alone; default 1024
+
+	// Wait is how long a batch waits for a lane before it runs without one; default 100 ms. Lanes are for speed: run may
+	// call Do itself, and what holds all of them must not hold whoever comes after.
+	Wait time.Duration
 }
 
 // A Group hands items to one function, alone or several at a time. It holds no goroutine while it has nothing to do.
@@ -54,6 +58,7 @@ func New[T any](run func(batch []T), limits Limits) *Group[T] {
 	limits.Lanes = cmp.Or(limits.Lanes, 16)
 	limits.Batch = cmp.Or(limits.Batch, 64)
 	limits.Queue = cmp.Or(limits.Queue, 1024)
+	limits.Wait = cmp.Or(limits.Wait, 100*time.Millisecond)
 	return &Group[T]{run: run, limits: limits, lanes: make(chan struct{}, limits.Lanes), born: time.Now()}
 }
 
@@ -129,15 +134,15 @@ func (g *Group[T]) leave(b *batch[T], place int) {
 	b.gone[place] = true
 }
 
-// lead runs b in a lane.
+// lead runs b.
 func (g *Group[T]) lead(b *batch[T]) {
-	g.lanes <- struct{}{}
+	leave := g.enter()
 	returned := false
 	defer func() {
 		if !returned {
 			b.failed = fmt.Errorf("coalesce: run did not return: %v\n\n%s", recover(), debug.Stack())
 		}
-		<-g.lanes
+		leave()
 		close(b.done)
 	}()
 	g.yield()
@@ -145,6 +150,24 @@ func (g *Group[T]) lead(b *batch[T]) {
 		g.run(items)
 	}
 	returned = true
+}
+
+// enter waits for a lane, but not for long, and returns how to leave it.
+func (g *Group[T]) enter() (leave func()) {
+	leave = func() { <-g.lanes }
+	select {
+	case g.lanes <- struct{}{}:
+		return leave
+	default:
+	}
+	timer := time.NewTimer(g.limits.Wait)
+	defer timer.Stop()
+	select {
+	case g.lanes <- struct{}{}:
+		return leave
+	case <-timer.C:
+		return func() {}
+	}
 }
 
 // yield lets the callers who are ready to run join, and returns at once where there are none. Among goroutines that

@@ -23,8 +23,9 @@ type held struct {
 	release chan struct{}
 }
 
-// newHeld returns one whose run calls then in between, unless that is nil.
+// newHeld returns one whose run calls then in between, unless that is nil. Nobody runs without a lane.
 func newHeld(t *testing.T, limits coalesce.Limits, then func(batch []int)) *held {
+	limits.Wait = time.Hour
 	h := &held{t: t, started: make(chan []int), release: make(chan struct{})}
 	h.Group = coalesce.New(func(batch []int) {
 		h.started <- slices.Clone(batch)
@@ -284,6 +285,36 @@ func TestCallersOfABatchInFlightReturnWhenTheyAreCancelled(t *testing.T) {
 	h.wantWaiting(stay[2])
 	close(h.release)
 	h.wantReturned(nil, stay...)
+}
+
+func TestRunMayCallDoItself(t *testing.T) {
+	const callers = 4
+	var g *coalesce.Group[int]
+	inside := make(chan struct{}, callers)
+	all := make(chan struct{})
+	g = coalesce.New(func(batch []int) {
+		if batch[0] == 0 {
+			return // called by run
+		}
+		inside <- struct{}{}
+		<-all // those who run alone, and those in a lane
+		if err := g.Do(context.Background(), 0); err != nil {
+			t.Error(err)
+		}
+	}, coalesce.Limits{Alone: 1, Lanes: callers - 1, Batch: 1, Wait: time.Millisecond})
+	outcome := make(chan error, callers)
+	for range callers {
+		go func() { outcome <- g.Do(context.Background(), 1) }()
+	}
+	for range callers {
+		<-inside
+	}
+	close(all)
+	for range callers {
+		if err := <-outcome; err != nil {
+			t.Error(err)
+		}
+	}
 }
 
 func TestEndedContextIsNotRun(t *testing.T) {
