@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"runtime"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/beego-session/redis/internal/client"
@@ -47,6 +48,13 @@ func connect(c config, own redis.UniversalClient, addr string) *commands {
 		outageTime: c.outageTime, timeLimit: c.operationTime(),
 	}
 	if own == nil {
+		var once sync.Once
+		c.client.NoPassword = func(server string) {
+			once.Do(func() {
+				session.SLogger.Printf("session/redis: the server at %s has no password, but the configuration has one: it is not "+
+					"needed, or this is not the server that was meant", server)
+			})
+		}
 		r.client = client.New(c.client)
 		runtime.AddCleanup(r, func(cl redis.UniversalClient) { _ = cl.Close() }, r.client)
 	}

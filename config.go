@@ -10,7 +10,6 @@ import (
 	"maps"
 	"math"
 	"net"
-	"net/url"
 	"os"
 	"regexp"
 	"slices"
@@ -76,7 +75,8 @@ type settings struct {
 	SkipEmpty                                                               bool
 	IdleTimeout, IdleCheckFrequency, MaxConnAge                             time.Duration
 	DialTimeout, ReadTimeout, WriteTimeout, PoolTimeout, MinRetry, MaxRetry time.Duration
-	TLS                                                                     *client.TLS
+	TLS, SentinelTLS                                                        *client.TLS
+	SentinelPlain                                                           bool // no TLS to the Sentinels, whatever TLS says
 }
 
 // setting reads one key's value into settings.
@@ -85,7 +85,7 @@ type setting struct {
 	set    func(*settings, json.RawMessage) error
 }
 
-// known are the keys of the JSON configuration and, but for tls, of a URL's query.
+// known are the keys of the JSON configuration and, but for save_path, tls and sentinel_tls, of a URL's query.
 var known = map[string]setting{
 	"save_path":              text(func(s *settings) *string { return &s.SavePath }),
 	"username":               text(func(s *settings) *string { return &s.Username }),
@@ -103,8 +103,8 @@ var known = map[string]setting{
 	"min_idle_conns":         number(0, func(s *settings, n int) { s.MinIdleConns = n }),
 	"db_num":                 number(0, func(s *settings, n int) { s.DBNum = n }),
 	"max_retries":            number(-1, func(s *settings, n int) { s.MaxRetries = n }),
-	"idle_timeout":           duration(func(s *settings, d time.Duration) { s.IdleTimeout = d }),
-	"idle_check_frequency":   duration(func(s *settings, d time.Duration) { s.IdleCheckFrequency = d }),
+	"idle_timeout":           durationOrNever(func(s *settings, d time.Duration) { s.IdleTimeout = d }),
+	"idle_check_frequency":   durationOrNever(func(s *settings, d time.Duration) { s.IdleCheckFrequency = d }),
 	"max_conn_age":           duration(func(s *settings, d time.Duration) { s.MaxConnAge = d }),
 	"dial_timeout":           duration(func(s *settings, d time.Duration) { s.DialTimeout = d }),
 	"read_timeout":           duration(func(s *settings, d time.Duration) { s.ReadTimeout = d }),
@@ -120,21 +120,19 @@ var known = map[string]setting{
 		}
 		return nil
 	}},
-	"tls": {set: func(s *settings, raw json.RawMessage) error {
-		if on := false; json.Unmarshal(raw, &on) == nil {
-			if s.TLS = nil; on {
-				s.TLS = &client.TLS{}
-			}
-			return nil
-		}
-		dec := json.NewDecoder(strings.NewReader(string(raw)))
-		dec.DisallowUnknownFields() // a misspelt key would weaken what the user meant to secure
-		if err := dec.Decode(&s.TLS); err != nil {
-			return fmt.Errorf(`must be true, or an object like {"ca_file": "/etc/redis/ca.pem"}: %w`, err)
-		}
-		return nil
+	"tls": {set: func(s *settings, raw json.RawMessage) (err error) {
+		s.TLS, err = readTLS(raw)
+		return err
+	}},
+	"sentinel_tls": {set: func(s *settings, raw json.RawMessage) (err error) {
+		s.SentinelTLS, err = readTLS(raw)
+		s.SentinelPlain = s.SentinelTLS == nil
+		return err
 	}},
 }
+
+// aliases are names that keys have elsewhere.
+var aliases = map[string]string{"pool_size": "poolsize", "idle_timeout_seconds": "idle_timeout"}
 
 func text(field func(*settings) *string) setting {
 	return setting{quoted: true, set: func(s *settings, raw json.RawMessage) error {
@@ -149,7 +147,7 @@ func number(least int, set func(*settings, int)) setting {
 	return setting{set: func(s *settings, raw json.RawMessage) error {
 		var n int
 		if json.Unmarshal(raw, &n) != nil || n < least || n > math.MaxInt32 {
-			return fmt.Errorf("must be a whole number, %d or more", least)
+			return fmt.Errorf("must be a whole number, %d or more, and less than 2^31", least)
 		}
 		set(s, n)
 		return nil
@@ -158,30 +156,71 @@ func number(least int, set func(*settings, int)) setting {
 
 // duration reads a Go duration ("1m30s") or a number of seconds; "" says nothing, as beego's own examples write it.
 func duration(set func(*settings, time.Duration)) setting {
-	const maxDuration = 365 * 24 * time.Hour
-	errDuration := errors.New(`must be a duration like "30s", or a number of seconds, from 0 to a year`)
+	const year = 365 * 24 * time.Hour
+	return durationFrom(0, year, "from 0 to a year", set)
+}
+
+// never is what go-redis takes for no idle timeout, or for no check of it, as anything negative.
+const never = -time.Second
+
+func durationOrNever(set func(*settings, time.Duration)) setting {
+	return durationFrom(math.MinInt64, math.MaxInt64, "negative for never", func(s *settings, d time.Duration) {
+		if d < 0 {
+			d = never
+		}
+		set(s, d)
+	})
+}
+
+func durationFrom(least, most time.Duration, limits string, set func(*settings, time.Duration)) setting {
+	errDuration := errors.New(`must be a duration like "30s", or a number of seconds, ` + limits)
 	return setting{quoted: true, set: func(s *settings, raw json.RawMessage) error {
-		var value any
-		if json.Unmarshal(raw, &value) != nil {
+		if string(raw) == `""` {
+			return nil
+		}
+		d, ok := readDuration(raw)
+		if !ok || d < least || d > most {
 			return errDuration
 		}
-		seconds, isNumber := value.(float64)
-		if str, ok := value.(string); ok {
-			if str == "" {
-				return nil
-			}
-			if d, err := time.ParseDuration(str); err == nil {
-				seconds, isNumber = d.Seconds(), true
-			} else if seconds, err = strconv.ParseFloat(str, 64); err == nil {
-				isNumber = true
-			}
-		}
-		if !isNumber || !(seconds >= 0 && seconds <= maxDuration.Seconds()) {
-			return errDuration
-		}
-		set(s, time.Duration(seconds*float64(time.Second)))
+		set(s, d)
 		return nil
 	}}
+}
+
+func readDuration(raw json.RawMessage) (d time.Duration, ok bool) {
+	var value any
+	_ = json.Unmarshal(raw, &value) // what fails leaves nil
+	seconds, ok := value.(float64)
+	if text, isText := value.(string); isText {
+		var err error
+		if d, err = time.ParseDuration(text); err == nil {
+			return d, true
+		}
+		seconds, err = strconv.ParseFloat(text, 64)
+		ok = err == nil
+	}
+	const most = 9e9 // seconds, which are 285 years: a time.Duration holds little more
+	if !ok || !(math.Abs(seconds) <= most) {
+		return 0, false
+	}
+	return time.Duration(seconds * float64(time.Second)), true
+}
+
+// readTLS returns nil for false.
+func readTLS(raw json.RawMessage) (*client.TLS, error) {
+	if on := false; json.Unmarshal(raw, &on) == nil {
+		if !on {
+			return nil, nil
+		}
+		return &client.TLS{}, nil
+	}
+	var t client.TLS
+	dec := json.NewDecoder(strings.NewReader(string(raw)))
+	dec.DisallowUnknownFields() // a misspelt key would weaken what the user meant to secure
+	if err := dec.Decode(&t); err != nil {
+		return nil, fmt.Errorf(`must be true, or an object like {"ca_file": "/etc/redis/ca.pem"}: %w`, err)
+	}
+	return &t, nil
 }
 
 // parseConfig reads a configuration in any of its forms, for the provider that is registered under a name that stands
@@ -195,25 +234,31 @@ func parseConfig(mode client.Mode, text string) (cfg config, warnings []string, 
 	case isURL(text):
 		s.SavePath = text
 	default:
-		warnings = s.readComma(mode, text)
+		warnings, err = s.readComma(mode, text)
 	}
 	if err == nil && isURL(s.SavePath) {
 		var more []string
 		more, err = s.readURL()
 		warnings = append(warnings, more...)
 	}
-	if err != nil {
-		return config{}, nil, fmt.Errorf("session/redis: configuration: %w", err)
+	if err == nil {
+		mode, err = s.mode(mode)
 	}
-	cfg, err = s.validate(mode)
+	if err == nil {
+		if mode == client.Cluster && s.DBNum != 0 {
+			warnings = append(warnings, "db_num is ignored: a cluster has one database only")
+			s.DBNum = 0
+		}
+		cfg, err = s.validate(mode)
+	}
 	if err != nil {
 		return config{}, nil, fmt.Errorf("session/redis: configuration: %w", err)
 	}
 	return cfg, warnings, nil
 }
 
-// readComma reads beego's comma-separated form. Like beego it takes the default for what does not parse, but says so.
-func (s *settings) readComma(mode client.Mode, text string) (warnings []string) {
+// readComma reads beego's comma-separated form. Like beego it takes the default for what is no number, but says so.
+func (s *settings) readComma(mode client.Mode, text string) (warnings []string, err error) {
 	keys := []string{"save_path", "poolsize", "password", "db_num", "idle_timeout", "idle_check_frequency", "max_retries"}
 	if mode == client.Sentinel {
 		keys = slices.Insert(keys, 4, "master_name")
@@ -226,18 +271,25 @@ func (s *settings) readComma(mode client.Mode, text string) (warnings []string) 
 		if part == "" {
 			continue
 		}
-		raw := json.RawMessage(part)
-		if key := keys[i]; key == "save_path" || key == "password" || key == "master_name" {
-			raw = quote(part)
-		} else if _, err := strconv.Atoi(strings.TrimSpace(part)); err != nil {
-			warnings = append(warnings, fmt.Sprintf("part %d (%s) of the configuration is no whole number: the default is used", i+1, key))
-			continue
+		raw := quote(part)
+		if key := keys[i]; key != "save_path" && key != "password" && key != "master_name" {
+			n, err := strconv.Atoi(part) // which also takes "01" and "+1", and not " 1"
+			if err != nil || n < 0 && key != "max_retries" {
+				warnings = append(warnings, fmt.Sprintf("part %d (%s) of the configuration is no whole number, 0 or more: "+
+					"the default is used", i+1, key))
+				continue
+			}
+			raw = json.RawMessage(strconv.Itoa(n))
 		}
-		if err := known[keys[i]].set(s, raw); err != nil {
+		err := known[keys[i]].set(s, raw)
+		switch {
+		case err != nil && keys[i] == "db_num": // whose default is another database
+			return nil, fmt.Errorf("part %d (db_num) %w", i+1, err)
+		case err != nil:
 			warnings = append(warnings, fmt.Sprintf("part %d (%s) of the configuration %v: the default is used", i+1, keys[i], err))
 		}
 	}
-	return warnings
+	return warnings, nil
 }
 
 func (s *settings) readJSON(text string) (warnings []string, err error) {
@@ -249,8 +301,15 @@ func (s *settings) readJSON(text string) (warnings []string, err error) {
 		}
 		return nil, fmt.Errorf("not valid JSON: %w", err)
 	}
+	return s.set(values, aliases, "")
+}
+
+// set reads the values of keys, which may also have the other names in aliases. Its errors say where.
+func (s *settings) set(values map[string]json.RawMessage, aliases map[string]string, where string) (warnings []string, err error) {
+	given := map[string]string{} // the key that a setting was given by
 	for _, key := range slices.Sorted(maps.Keys(values)) {
 		name := strings.ToLower(key) // beego's own provider did not mind the case
+		name = cmp.Or(aliases[name], name)
 		setting, ok := known[name]
 		if !ok {
 			warnings = append(warnings, unknownKey(key))
@@ -259,91 +318,14 @@ func (s *settings) readJSON(text string) (warnings []string, err error) {
 		if string(values[key]) == "null" {
 			continue
 		}
+		if other, ok := given[name]; ok {
+			return nil, fmt.Errorf("%s and %s%s are the same: give one of them", other, key, where)
+		}
+		given[name] = key
 		if err := setting.set(s, values[key]); err != nil {
-			return nil, fmt.Errorf("%s %w", name, err)
+			return nil, fmt.Errorf("%s%s %w", strings.ToLower(key), where, err)
 		}
 	}
-	return warnings, nil
-}
-
-func isURL(text string) bool {
-	scheme, _, ok := strings.Cut(text, "://")
-	return ok && (scheme == "redis" || scheme == "rediss" || scheme == "unix")
-}
-
-// readURL replaces a URL in SavePath by what it says. An error must quote nothing of it, not even net/url's own error,
-// because any part of a URL that does not parse may be a piece of the password.
-func (s *settings) readURL() (warnings []string, err error) {
-	u, err := url.Parse(s.SavePath)
-	if err != nil {
-		return nil, errors.New("save_path is not a valid URL: write redis://user:password@host:port/db (or rediss:// for TLS, " +
-			"unix:///path for a socket), with special characters in user and password percent-encoded")
-	}
-	query, err := url.ParseQuery(u.RawQuery)
-	if err != nil {
-		return nil, errors.New("the query of the URL in save_path does not parse: write key=value&key=value, percent-encoded")
-	}
-
-	fromURL := settings{Username: u.User.Username()}
-	fromURL.Password, _ = u.User.Password()
-	switch u.Scheme {
-	case "unix":
-		if fromURL.SavePath = u.Path; u.Path == "" || u.Host != "" {
-			return nil, errors.New("a unix:// URL needs the absolute path of a socket: unix:///run/redis.sock")
-		}
-	default:
-		fromURL.SavePath = u.Host
-		if db := strings.Trim(u.Path, "/"); db != "" {
-			if known["db_num"].set(&fromURL, json.RawMessage(db)) != nil {
-				return nil, errors.New("the path of the URL in save_path must be the number of a database, like /0")
-			}
-		}
-		if u.Scheme == "rediss" && s.TLS == nil {
-			s.TLS = &client.TLS{}
-		} else if u.Scheme == "redis" && s.TLS != nil {
-			return nil, errors.New("save_path says redis://, which is plain text, but tls is configured too: write rediss://")
-		}
-	}
-
-	// What the URL says may not contradict a key beside it.
-	if fromURL.Username != "" {
-		if s.Username != "" && s.Username != fromURL.Username {
-			return nil, errors.New("username and the URL in save_path contradict each other: give it once")
-		}
-		s.Username = fromURL.Username
-	}
-	if fromURL.Password != "" {
-		if s.Password != "" && s.Password != fromURL.Password {
-			return nil, errors.New("password and the URL in save_path contradict each other: give it once")
-		}
-		s.Password = fromURL.Password
-	}
-	if fromURL.DBNum != 0 {
-		if s.DBNum != 0 && s.DBNum != fromURL.DBNum {
-			return nil, errors.New("db_num and the URL in save_path contradict each other: give it once")
-		}
-		s.DBNum = fromURL.DBNum
-	}
-
-	for _, key := range slices.Sorted(maps.Keys(query)) {
-		name := strings.ToLower(key)
-		if name == "db" {
-			name = "db_num"
-		}
-		setting, ok := known[name]
-		if !ok || name == "save_path" || name == "tls" {
-			warnings = append(warnings, unknownKey(key))
-			continue
-		}
-		raw := json.RawMessage(query.Get(key))
-		if setting.quoted {
-			raw = quote(query.Get(key))
-		}
-		if err := setting.set(s, raw); err != nil {
-			return nil, fmt.Errorf("%s in the URL of save_path %w", name, err)
-		}
-	}
-	s.SavePath = fromURL.SavePath
 	return warnings, nil
 }
 
@@ -354,10 +336,6 @@ func quote(s string) json.RawMessage {
 
 // validate checks the settings against each other and fills in the defaults.
 func (s *settings) validate(mode client.Mode) (config, error) {
-	mode, err := s.mode(mode)
-	if err != nil {
-		return config{}, err
-	}
 	cfg := config{
 		client: client.Options{
 			Mode:               mode,
@@ -397,6 +375,7 @@ func (s *settings) validate(mode client.Mode) (config, error) {
 	if s.MinIdleConns > cfg.client.PoolSize {
 		return config{}, fmt.Errorf("min_idle_conns %d is more than poolsize %d", s.MinIdleConns, cfg.client.PoolSize)
 	}
+	var err error
 	if cfg.client.Addrs, err = s.addrs(mode); err != nil {
 		return config{}, err
 	}
@@ -421,6 +400,15 @@ func (s *settings) validate(mode client.Mode) (config, error) {
 	if s.TLS != nil {
 		if cfg.client.TLS, err = s.TLS.Config(); err != nil {
 			return config{}, err
+		}
+	}
+	switch {
+	case mode != client.Sentinel || s.SentinelPlain:
+	case s.SentinelTLS == nil:
+		cfg.client.SentinelTLS = cfg.client.TLS
+	default:
+		if cfg.client.SentinelTLS, err = s.SentinelTLS.Config(); err != nil {
+			return config{}, fmt.Errorf("sentinel_%w", err) // which begins with tls:
 		}
 	}
 	cfg.settings = *s
@@ -457,11 +445,12 @@ func (s *settings) mode(mode client.Mode) (client.Mode, error) {
 		{mode != client.Sentinel && s.MasterName != "", `master_name needs "mode": "sentinel" or the provider redis_sentinel`},
 		{mode != client.Sentinel && (s.SentinelUsername != "" || s.SentinelPassword+s.SentinelPasswordFile+s.SentinelPasswordEnv != ""),
 			`sentinel_username and sentinel_password need "mode": "sentinel" or the provider redis_sentinel`},
+		{mode != client.Sentinel && (s.SentinelTLS != nil || s.SentinelPlain),
+			`sentinel_tls needs "mode": "sentinel" or the provider redis_sentinel`},
 		{mode == client.Standalone && strings.Contains(s.SavePath, ";"),
 			`save_path names several servers, which needs "mode": "cluster" or "sentinel"`},
 		{mode == client.Cluster && strings.ContainsAny(s.KeyPrefix, "{}") && !hashTag.MatchString(s.KeyPrefix),
 			`key_prefix has a brace but no hash tag, like "{app}:"`},
-		{mode == client.Cluster && s.DBNum != 0, "db_num must be 0 with a cluster, which has one database only"},
 		{mode != client.Standalone && strings.HasPrefix(s.SavePath, "/"), "a unix socket is for a standalone server"},
 		{s.TLS != nil && strings.HasPrefix(s.SavePath, "/"), "tls needs a TCP address, but save_path is a unix socket"},
 	} {
@@ -472,7 +461,7 @@ func (s *settings) mode(mode client.Mode) (client.Mode, error) {
 	return mode, nil
 }
 
-// addrs splits save_path, and completes what has no port.
+// addrs splits save_path, and completes what has no port. Its errors quote nothing: what is no address may be a password.
 func (s *settings) addrs(mode client.Mode) ([]string, error) {
 	if strings.HasPrefix(s.SavePath, "/") {
 		return []string{s.SavePath}, nil
@@ -485,6 +474,13 @@ func (s *settings) addrs(mode client.Mode) ([]string, error) {
 	for _, addr := range strings.Split(s.SavePath, ";") {
 		if addr = strings.TrimSpace(addr); addr == "" {
 			continue
+		}
+		switch {
+		case strings.ContainsFunc(addr, func(r rune) bool { return r <= ' ' || strings.ContainsRune("@/\\?#\"'`", r) }):
+			return nil, errors.New("an address in save_path is not host:port: write user and password with keys of their own, or " +
+				"all of it as a URL, redis://user:password@host:port/db, without quotes")
+		case strings.Contains(addr, ","):
+			return nil, errors.New("save_path has a comma between addresses: separate them by a semicolon, as in a:6379;b:6379")
 		}
 		host, p, err := net.SplitHostPort(addr)
 		if err != nil { // no port, or an IPv6 address without brackets
@@ -520,38 +516,4 @@ func secret(key, plain, file, env string) (client.Secret, error) {
 		return nil, nil
 	}
 	return func() (string, error) { return plain, nil }, nil
-}
-
-// unknownKey warns of a key that nothing reads, and names the known one that it is most like.
-func unknownKey(key string) string {
-	nearest, least := "", len(key)/2+1
-	for _, name := range slices.Sorted(maps.Keys(known)) {
-		if d := editDistance(strings.ToLower(key), name); d < least {
-			nearest, least = name, d
-		}
-	}
-	if nearest == "" {
-		return fmt.Sprintf("the configuration has an unknown key %.40q, which is ignored", key)
-	}
-	return fmt.Sprintf("the configuration has an unknown key %.40q, which is ignored: did you mean %q?", key, nearest)
-}
-
-// editDistance is Levenshtein's: how many characters to insert, remove or replace.
-func editDistance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost = 1 + min(diagonal, row[j], row[j+1])
-			}
-			diagonal, row[j+1] = row[j+1], cost
-		}
-	}
-	return row[len(b)]
 }

@@ -566,3 +566,29 @@ func TestTheFieldsHoldTheConfiguration(t *testing.T) {
 		t.Errorf("the fields are %q %d %q %d %q %q %d", p.SavePath, p.Poolsize, p.Password, p.DbNum, p.IdleTimeoutStr, p.IdleCheckFrequencyStr, p.MaxRetries)
 	}
 }
+
+func TestAPasswordThatTheServerDoesNotHaveIsLoggedOnce(t *testing.T) {
+	s := redistest.Start(t)
+	log := captureLog(t)
+	p := open(t, s.Addr()+",100,astaxie", life)
+	results := make(chan error)
+	const requests = 8
+	for range requests { // more than one connection
+		go func() {
+			_, err := p.SessionRead(ctx, newID())
+			results <- err
+		}()
+	}
+	for range requests {
+		if err := <-results; err != nil {
+			t.Error(err)
+		}
+	}
+	if said := log.String(); strings.Count(said, "\n") != 1 || !strings.Contains(said, s.Addr()+" has no password") || strings.Contains(said, "astaxie") {
+		t.Errorf("the log says: %s", said)
+	}
+	config := fmt.Sprintf(`{"save_path":%q,"username":"app","password":"astaxie"}`, s.Addr())
+	if err := new(redis.Provider).SessionInit(ctx, life, config); err == nil || !strings.Contains(err.Error(), "WRONGPASS") {
+		t.Errorf("with a user: %v", err)
+	}
+}

@@ -57,15 +57,16 @@ var topologies = []topology{
 		s := redistest.StartSentinel(t, redistest.SentinelOptions{})
 		return fmt.Sprintf(`{"mode":"sentinel","save_path":%q}`, strings.Join(s.Addrs(), ";")), s.Master().Client()
 	}},
-	{"sentinel with TLS and users", func(t *testing.T) (string, goredis.UniversalClient) {
+	{"sentinel with users, in plain text with TLS servers", func(t *testing.T) (string, goredis.UniversalClient) {
 		certs := redistest.NewCerts(t)
 		s := redistest.StartSentinel(t, redistest.SentinelOptions{
 			Certs:        certs,
+			PlainPort:    true,
 			Args:         []string{"--user", "app on >secret ~* +@all", "--user", "default off"},
 			SentinelArgs: []string{"--user", "watcher on >word ~* &* +@all", "--user", "default off"},
 		})
 		return fmt.Sprintf(`{"mode":"sentinel","save_path":%q,"username":"app","password":"secret","tls":{"ca_file":%q},
-			"sentinel_username":"watcher","sentinel_password":"word"}`, strings.Join(s.Addrs(), ";"), certs.CAFile), s.Master().Client()
+			"sentinel_tls":false,"sentinel_username":"watcher","sentinel_password":"word"}`, strings.Join(s.Addrs(), ";"), certs.CAFile), s.Master().Client()
 	}},
 	{"cluster", func(t *testing.T) (string, goredis.UniversalClient) {
 		c := redistest.StartCluster(t, redistest.ClusterOptions{NoReplicas: true})

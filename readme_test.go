@@ -50,11 +50,12 @@ func TestTheReadmesConfigurationsAreRead(t *testing.T) {
 		}
 		modes[cfg.client.Mode]++
 		if strings.Contains(line, "rediss://") && (cfg.client.TLS == nil || cfg.client.Password == nil) ||
+			strings.Contains(line, "sentinel_tls") && (cfg.client.TLS == nil || cfg.client.SentinelTLS != nil) ||
 			strings.Contains(line, "unix://") && cfg.client.Network != "unix" {
 			t.Errorf("%s\nis read as %+v", text, cfg.client)
 		}
 	}
-	if modes[client.Standalone] != 3 || modes[client.Sentinel] != 1 || modes[client.Cluster] != 1 {
+	if modes[client.Standalone] != 3 || modes[client.Sentinel] != 2 || modes[client.Cluster] != 1 {
 		t.Errorf("the README shows %v", modes)
 	}
 }

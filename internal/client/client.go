@@ -69,9 +69,13 @@ type Options struct {
 	MasterName                         string // the master's name among the Sentinels
 	SentinelUsername, SentinelPassword string
 
-	// TLS is for servers, Sentinels and cluster nodes alike; nil means plain text. An empty ServerName stands for the host
-	// that is dialled.
-	TLS *tls.Config
+	// TLS is for servers and cluster nodes, SentinelTLS for Sentinels; nil means plain text. An empty ServerName stands for
+	// the host that is dialled.
+	TLS, SentinelTLS *tls.Config
+
+	// NoPassword, if set, is called for each new connection to a server that has no password, though Password is one for
+	// the default user. Such a server is used all the same; but for Sentinels, which may have none, it is not called.
+	NoPassword func(addr string)
 
 	PoolSize, MinIdleConns                      int // in a cluster, for each master
 	MaxConnAge, IdleTimeout, IdleCheckFrequency time.Duration

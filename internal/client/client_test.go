@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -423,6 +424,55 @@ func TestUserPasswordAndDatabase(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestServerWithoutAPasswordTakesAny(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	for name, addr := range map[string]string{
+		"redis-server": server.Addr(),
+		"Redis 5":      script(t, "-ERR Client sent AUTH, but no password is set\r\n+OK\r\n", "+OK\r\n", "$3\r\nkey\r\n"),
+	} {
+		var told []string
+		c := open(t, client.Options{
+			Addrs: []string{addr}, DB: 2, PoolSize: 1,
+			Password:   func() (string, error) { return "astaxie", nil },
+			NoPassword: func(addr string) { told = append(told, addr) },
+		})
+		if err := setAndGet(within(t, 10*time.Second), c, "key"); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if len(told) != 1 || told[0] != addr {
+			t.Errorf("%s: told of %q, want %s", name, told, addr)
+		}
+	}
+	o := client.Options{Addrs: []string{script(t, "-ERR Client sent AUTH, but no password is set\r\n")}, Username: "app"}
+	if err := ping(within(t, 10*time.Second), open(t, o)); err == nil || !strings.Contains(err.Error(), `AUTH as user "app"`) {
+		t.Errorf("for a user: %v", err)
+	}
+}
+
+// script starts a server that answers each request with the next reply.
+func script(t *testing.T, replies ...string) string {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		t.Cleanup(func() { c.Close() })
+		for buf := make([]byte, 1024); len(replies) > 0; replies = replies[1:] {
+			if _, err := c.Read(buf); err != nil {
+				return
+			}
+			_, _ = io.WriteString(c, replies[0])
+		}
+	}()
+	return l.Addr().String()
 }
 
 func TestOpeningAConnectionKeepsToTheContext(t *testing.T) {

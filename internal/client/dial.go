@@ -28,6 +28,7 @@ type dialer struct {
 	username     string
 	password     Secret
 	db           int
+	noPassword   func(addr string) // if set, called where AUTH was not needed
 
 	// open opens a socket for a connection that was asked for with addr. At first it is connect.
 	open func(ctx context.Context, addr string) (*socket, error)
@@ -47,6 +48,7 @@ func newDialer(o Options) *dialer {
 		username:     o.Username,
 		password:     o.Password,
 		db:           o.DB,
+		noPassword:   o.NoPassword,
 	}
 	if d.replyTimeout < 0 {
 		d.replyTimeout = d.timeout
@@ -190,6 +192,12 @@ func (d *dialer) login(nc net.Conn, addr string) error {
 		if err == nil {
 			err = checkReply(step, strings.TrimRight(string(line), "\r\n"))
 		}
+		if step == "AUTH" && asksForNone(err) {
+			err = nil
+			if d.noPassword != nil {
+				d.noPassword(addr)
+			}
+		}
 		if err != nil {
 			return d.explain(step, addr, err)
 		}
@@ -222,6 +230,14 @@ func checkReply(step, reply string) error {
 	return replyError(text)
 }
 
+// asksForNone tells whether the server refused a password because it has none itself. Clients that send it by HELLO are let
+// in there, and so is this one. Redis and Valkey say the first, Redis before 6 and proxies the second.
+func asksForNone(err error) bool {
+	var reply replyError
+	return errors.As(err, &reply) && (strings.Contains(string(reply), "without any password configured") ||
+		strings.Contains(string(reply), "no password is set"))
+}
+
 // networkError is an error that may be gone the next time. go-redis looks at the outermost error only to know it as one.
 type networkError struct{ error }
 
@@ -252,7 +268,7 @@ func (d *dialer) explain(step, addr string, err error) error {
 		timeout := netErr != nil && netErr.Timeout()
 		switch {
 		case timeout && step == "TLS handshake":
-			advice = "; does the server speak TLS on this port?"
+			advice = "; does the server speak TLS on this port? (for a Sentinel: sentinel_tls)"
 		case !timeout && d.tls == nil:
 			advice = "; if the server speaks TLS on this port, configure tls"
 		}
@@ -261,7 +277,7 @@ func (d *dialer) explain(step, addr string, err error) error {
 	case errors.As(err, &hostname):
 		advice = "; set server_name to a name that the server's certificate is for"
 	case errors.As(err, &noTLS):
-		advice = "; the server does not speak TLS on this port"
+		advice = "; the server does not speak TLS on this port (for a Sentinel: sentinel_tls)"
 	case errors.As(err, &reply) && strings.HasPrefix(string(reply), "WRONGPASS"):
 		advice = "; check the user name and the password"
 	case errors.As(err, &reply) && strings.HasPrefix(string(reply), "NOAUTH"):

@@ -63,8 +63,6 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 			[]string{"AUTH on " + locked.Addr() + ": WRONGPASS invalid username-password pair or user is disabled.; check the user name and the password"}, false},
 		{"wrong user", client.Options{Username: "nobody", Password: password("wrong-guess")}, []string{plain.Addr()},
 			[]string{`AUTH as user "nobody" on ` + plain.Addr() + ": WRONGPASS"}, false},
-		{"needless password", client.Options{Password: password("wrong-guess")}, []string{plain.Addr()},
-			[]string{"AUTH on " + plain.Addr() + ": ERR AUTH <password> called without any password configured"}, false},
 		{"no such database", client.Options{DB: 99}, []string{plain.Addr()},
 			[]string{"SELECT 99 on " + plain.Addr() + ": ERR DB index is out of range"}, false},
 		{"no password file", client.Options{Password: client.PasswordFile(missing)}, []string{plain.Addr()},

@@ -47,6 +47,7 @@ func newFailover(o Options) *failoverClient {
 
 	toSentinel := o
 	toSentinel.Username, toSentinel.Password, toSentinel.DB = o.SentinelUsername, nil, 0
+	toSentinel.TLS, toSentinel.NoPassword = o.SentinelTLS, nil
 	if o.SentinelPassword != "" {
 		toSentinel.Password = func() (string, error) { return o.SentinelPassword, nil }
 	}

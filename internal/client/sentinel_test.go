@@ -4,7 +4,9 @@ package client_test
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
+	"io"
 	"net"
 	"strings"
 	"sync"
@@ -31,7 +33,7 @@ func TestSentinelsWithUsersAndTLS(t *testing.T) {
 		SentinelArgs: []string{"--user", "default off", "--user", "asker on >watch +sentinel"},
 	})
 	o := sentinelOptions(s.Addrs()...)
-	o.TLS = clientTLS(t, certs)
+	o.TLS, o.SentinelTLS = clientTLS(t, certs), clientTLS(t, certs)
 	o.Username, o.Password = "app", func() (string, error) { return "secret", nil }
 	o.SentinelUsername, o.SentinelPassword = "asker", "watch"
 	o.DB = 2
@@ -45,6 +47,90 @@ func TestSentinelsWithUsersAndTLS(t *testing.T) {
 	if n := failedAttempts(t, 100, func(i int) error { return setAndGet(ctx, c, fmt.Sprint("key", i)) }); n > 0 {
 		t.Errorf("%d attempts failed after the failover", n)
 	}
+}
+
+func TestSentinelsHaveTheirOwnTLS(t *testing.T) {
+	t.Parallel()
+	redistest.Require(t)
+	certs := redistest.NewCerts(t)
+	for _, tt := range []struct {
+		name               string
+		started            redistest.SentinelOptions
+		servers, sentinels bool   // speak TLS
+		confused           string // what is said where the Sentinels are taken to speak like the servers
+	}{
+		{name: "plain Sentinels", started: redistest.SentinelOptions{Certs: certs, PlainPort: true}, servers: true,
+			confused: "for a Sentinel: sentinel_tls"},
+		{name: "plain servers", sentinels: true, confused: "if the server speaks TLS on this port"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			s := redistest.StartSentinel(t, tt.started)
+			addrs := s.Addrs()
+			if tt.sentinels {
+				for i := range addrs {
+					addrs[i] = speakTLS(t, certs, addrs[i])
+				}
+			}
+			o := sentinelOptions(addrs...)
+			if tt.servers {
+				o.TLS = clientTLS(t, certs)
+			}
+			if tt.sentinels {
+				o.SentinelTLS = clientTLS(t, certs)
+			}
+			o.SentinelPassword = "not asked for"
+			o.NoPassword = func(addr string) { t.Errorf("told that %s has no password", addr) }
+			c := open(t, o)
+			ctx := within(t, 20*time.Second)
+			if err := setAndGet(ctx, c, "key"); err != nil {
+				t.Fatal(err)
+			}
+			fillPool(t, c, 10)
+			s.Failover()
+			if n := failedAttempts(t, 20, func(i int) error { return setAndGet(ctx, c, fmt.Sprint("key", i)) }); n > 0 {
+				t.Errorf("%d attempts failed after the failover", n)
+			}
+			o.SentinelTLS, o.DialTimeout = o.TLS, 500*time.Millisecond
+			if err := ping(ctx, open(t, o)); err == nil || !strings.Contains(err.Error(), tt.confused) {
+				t.Errorf("as if the Sentinels spoke like the servers: %v", err)
+			}
+		})
+	}
+}
+
+// speakTLS listens with TLS for a server that does not.
+func speakTLS(t *testing.T, certs *redistest.Certs, addr string) string {
+	pair, err := tls.LoadX509KeyPair(certs.CertFile, certs.KeyFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{pair}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			client, err := l.Accept()
+			if err != nil {
+				return
+			}
+			server, err := net.Dial("tcp", addr)
+			if err != nil {
+				client.Close()
+				continue
+			}
+			for _, pipe := range [][2]net.Conn{{client, server}, {server, client}} {
+				go func() {
+					_, _ = io.Copy(pipe[0], pipe[1])
+					client.Close()
+					server.Close()
+				}()
+			}
+		}
+	}()
+	return l.Addr().String()
 }
 
 // outage calls until stop is closed, and returns how many calls failed, from the first to the last of them for how long,

@@ -28,6 +28,7 @@ var sentinelPeriods = []interface{}{
 // SentinelOptions are the options of StartSentinel.
 type SentinelOptions struct {
 	Certs        *Certs   // if set, servers and Sentinels speak TLS only, to clients and among themselves
+	PlainPort    bool     // with Certs: the Sentinels' Addrs speak plain text; servers and Sentinels go on with TLS among themselves
 	Args         []string // for the master and the replica, as for Start
 	SentinelArgs []string // for the Sentinels, such as "--requirepass" and "--user"
 }
@@ -46,6 +47,13 @@ func StartSentinel(tb testing.TB, opt SentinelOptions) *Sentinel {
 	redisArgs := func(port int) []string {
 		return slices.Concat(portArgs(port, opt.Certs), replicationArgs, opt.Args)
 	}
+	sentinelPort := func(port int) []string {
+		if !opt.PlainPort {
+			return portArgs(port, opt.Certs)
+		}
+		// With tls-replication a Sentinel announces the port that speaks TLS, and reaches the others there.
+		return append(portArgs(port+10000, opt.Certs), "--port", strconv.Itoa(port))
+	}
 	s := &Sentinel{tb: tb}
 	s.master = launch(tb, false, redisArgs)
 	s.replica = launch(tb, false, redisArgs)
@@ -55,7 +63,7 @@ func StartSentinel(tb testing.TB, opt SentinelOptions) *Sentinel {
 		// Sentinels that find the master down at the same time vote for themselves, and again only seconds later.
 		downAfter := 800 + 300*i
 		sentinel := launch(tb, true, func(port int) []string {
-			return slices.Concat(portArgs(port, opt.Certs), []string{
+			return slices.Concat(sentinelPort(port), []string{
 				"--sentinel sentinel-user", adminUser,
 				"--sentinel sentinel-pass", adminPassword,
 				"--sentinel monitor", fmt.Sprintf("%s 127.0.0.1 %d 2", MasterName, s.master.port),
