@@ -56,7 +56,8 @@ func connect(c config, own redis.UniversalClient, addr string) *commands {
 			})
 		}
 		r.client = client.New(c.client)
-		runtime.AddCleanup(r, func(cl redis.UniversalClient) { _ = cl.Close() }, r.client)
+		r.owner = &owner{r.client}
+		runtime.SetFinalizer(r.owner, func(o *owner) { go o.client.Close() })
 	}
 	r.onRefusal = func(err error) {
 		session.SLogger.Printf("session/redis: the server at %s refuses scripts (%v): sessions are saved by plain SET, "+
@@ -65,6 +66,10 @@ func connect(c config, own redis.UniversalClient, addr string) *commands {
 	// No command is under way for longer than its time limit, and the server may have it for as long again.
 	return &commands{roundTrips: r, prefix: c.keyPrefix, tombstoneLife: max(minTombstoneLife, int64(3*c.operationTime()/time.Second))}
 }
+
+// owner closes the client when its roundTrips are gone. It is an object of its own because roundTrips and their lanes hold
+// each other, and what is in a cycle is never finalized.
+type owner struct{ client redis.UniversalClient }
 
 // exist looks whether there is a session, for the read that follows as well.
 func (b *backend) exist(ctx context.Context, sid string) (bool, error) {

@@ -28,6 +28,7 @@ import (
 // with its connection: nothing may be sent here that does harm when repeated.
 type roundTrips struct {
 	client     redis.UniversalClient
+	owner      *owner // nil where the client is the application's
 	maxRetries int
 	minBackoff time.Duration
 	maxBackoff time.Duration

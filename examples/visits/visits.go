@@ -8,6 +8,7 @@ import (
 	"crypto/subtle"
 	_ "embed"
 	"encoding/gob"
+	"encoding/hex"
 	"fmt"
 	"html/template"
 	"net/http"
@@ -215,7 +216,11 @@ func get[T any](c *visits, key string) T {
 func (c *visits) token() string {
 	token := get[string](c, "token")
 	if token == "" {
-		token = rand.Text()
+		random := make([]byte, 16)
+		if _, err := rand.Read(random); err != nil {
+			c.fail(err)
+		}
+		token = hex.EncodeToString(random)
 		c.SetSession("token", token)
 	}
 	return token
