@@ -188,7 +188,7 @@ func (m *lossModel) release(s *modelStore, create bool) {
 	if create {
 		s.SessionRelease(ctx, nil)
 	} else {
-		s.SessionReleaseIfPresent(ctx, nil)
+		releaseIfPresent(ctx, s.Store)
 	}
 	text := m.over(process, logged)
 	m.did("release of %s, log: %s", s.id[:4], text)

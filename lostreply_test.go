@@ -419,7 +419,7 @@ func createdOnce(s *twoProcesses, create string) {
 		store = s.read(s, id)
 		set(s, store, "user", "ann")
 		remove(id)
-		store.SessionReleaseIfPresent(ctx, nil)
+		releaseIfPresent(ctx, store)
 		store.SessionRelease(ctx, nil)
 		if s.gone(id); s.Failed() {
 			s.Fatalf("a session that was %s by another process was created", name)

@@ -193,7 +193,7 @@ func (m *model) act() {
 		m.sessions[s.id] = s.release(m.sessions[s.id], true)
 	case action < 70:
 		m.did("release if present")
-		s.SessionReleaseIfPresent(ctx, nil)
+		releaseIfPresent(ctx, s.Store)
 		m.sessions[s.id] = s.release(m.sessions[s.id], false)
 	case action < 75:
 		m.did("destroy %d", i)
