@@ -74,6 +74,7 @@ var errUnknown = fmt.Errorf("the reply was lost, and after more than %d other sa
 // too late.
 type commands struct {
 	*roundTrips
+	layout
 	prefix        string // with which every key begins
 	tombstoneLife int64  // longer than any command may be under way
 }
@@ -236,9 +237,11 @@ func (c *commands) update(ctx context.Context, key string, read, value record.Va
 // create runs create.lua.
 func (c *commands) create(ctx context.Context, key, tombstone string, value record.Value, life int64) (reply any, doubtful bool, err error) {
 	create := run{script: createScript, keys: []string{key, c.tombstone(key)}, args: []any{string(value), life, tombstone}}
-	reply, doubtful, err = c.write(ctx, create, value)
-	if err == nil || !isReply(err, "TRYAGAIN") {
-		return reply, doubtful, err
+	if !c.apart.Load() {
+		reply, doubtful, err = c.write(ctx, create, value)
+		if err == nil || !isReply(err, "TRYAGAIN") {
+			return reply, doubtful, err
+		}
 	}
 	if found, err := c.look(ctx, key); err != nil || found.tombstone != tombstone && found.tombstone != "" {
 		return int64(0), doubtful, err
@@ -251,7 +254,7 @@ func (c *commands) create(ctx context.Context, key, tombstone string, value reco
 // write runs a script whose first argument is a value, or empty where the value waits under the last key. While its slot
 // migrates, a cluster answers TRYAGAIN to a script of several keys.
 func (c *commands) write(ctx context.Context, script run, value record.Value) (reply any, doubtful bool, err error) {
-	if len(value) >= largeValue {
+	if len(value) >= largeValue && !c.apart.Load() {
 		temporary := c.prefix + temporaries + script.keys[0] + "}:" + hex.EncodeToString([]byte(value.Version()))
 		script.keys = append(slices.Clip(script.keys), temporary)
 		script.args = append([]any{""}, script.args[1:]...)
@@ -326,9 +329,17 @@ func (c *commands) bury(key string, mark record.Version) redis.Cmder {
 	return redis.NewStatusCmd("setex", c.tombstone(key), c.tombstoneLife, string(mark))
 }
 
-// ping asks whether the server answers.
-func (c *commands) ping(ctx context.Context) error {
-	return c.do(ctx, redis.NewStatusCmd("ping"))
+// loadingTime is how long ready waits for a server that loads its data.
+const loadingTime = time.Minute
+
+// ready asks whether the server answers, and waits while it loads its data.
+func (c *commands) ready(ctx context.Context) error {
+	for deadline := time.Now().Add(loadingTime); ; {
+		err := c.do(ctx, redis.NewStatusCmd("ping"))
+		if err == nil || !isReply(err, "LOADING ") || time.Now().After(deadline) || sleep(ctx, probeInterval) != nil {
+			return err
+		}
+	}
 }
 
 // count counts the sessions, on every master. While they come and go the count is near, not exact.

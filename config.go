@@ -51,6 +51,7 @@ type config struct {
 
 	keyPrefix     string
 	skipEmpty     bool
+	sharded       *bool         // several servers have the keys; nil: to be found out
 	touchInterval time.Duration // defaultTouchInterval, or how much life time may pass before a read session is refreshed
 
 	settings settings // as the user wrote them, for Provider's exported fields
@@ -73,6 +74,7 @@ type settings struct {
 	MaxRetries                                                              int // -1: none
 	TouchInterval, OutageTime                                               *time.Duration
 	SkipEmpty                                                               bool
+	Sharded                                                                 *bool
 	IdleTimeout, IdleCheckFrequency, MaxConnAge                             time.Duration
 	DialTimeout, ReadTimeout, WriteTimeout, PoolTimeout, MinRetry, MaxRetry time.Duration
 	TLS, SentinelTLS                                                        *client.TLS
@@ -114,12 +116,8 @@ var known = map[string]setting{
 	"max_retry_backoff":      duration(func(s *settings, d time.Duration) { s.MaxRetry = d }),
 	"outage_time":            duration(func(s *settings, d time.Duration) { s.OutageTime = &d }),
 	"touch_interval":         duration(func(s *settings, d time.Duration) { s.TouchInterval = &d }),
-	"skip_empty": {set: func(s *settings, raw json.RawMessage) error {
-		if json.Unmarshal(raw, &s.SkipEmpty) != nil {
-			return errors.New("must be true or false")
-		}
-		return nil
-	}},
+	"skip_empty":             truth(func(s *settings, is bool) { s.SkipEmpty = is }),
+	"sharded":                truth(func(s *settings, is bool) { s.Sharded = &is }),
 	"tls": {set: func(s *settings, raw json.RawMessage) (err error) {
 		s.TLS, err = readTLS(raw)
 		return err
@@ -139,6 +137,17 @@ func text(field func(*settings) *string) setting {
 		if json.Unmarshal(raw, field(s)) != nil {
 			return errors.New("must be a string")
 		}
+		return nil
+	}}
+}
+
+func truth(set func(*settings, bool)) setting {
+	return setting{set: func(s *settings, raw json.RawMessage) error {
+		var is bool
+		if json.Unmarshal(raw, &is) != nil {
+			return errors.New("must be true or false")
+		}
+		set(s, is)
 		return nil
 	}}
 }
@@ -356,6 +365,7 @@ func (s *settings) validate(mode client.Mode) (config, error) {
 		maxBackoff:    cmp.Or(s.MaxRetry, defaultMaxBackoff),
 		keyPrefix:     s.KeyPrefix,
 		skipEmpty:     s.SkipEmpty,
+		sharded:       s.Sharded,
 		touchInterval: defaultTouchInterval,
 	}
 	cfg.client.WriteTimeout = cmp.Or(s.WriteTimeout, cfg.client.ReadTimeout)
@@ -417,7 +427,7 @@ func (s *settings) validate(mode client.Mode) (config, error) {
 
 // connects tells whether the settings say anything about how to reach Redis.
 func (s settings) connects() bool {
-	s.KeyPrefix, s.SkipEmpty, s.TouchInterval, s.MaxRetries, s.OutageTime = "", false, nil, 0, nil
+	s.KeyPrefix, s.SkipEmpty, s.TouchInterval, s.MaxRetries, s.OutageTime, s.Sharded = "", false, nil, 0, nil, nil
 	return s != settings{}
 }
 

@@ -307,8 +307,8 @@ func TestAnApplicationBringsItsOwnClient(t *testing.T) {
 
 func TestRefusedScriptsAreLoggedOnce(t *testing.T) {
 	s := redistest.Start(t, "--user", "app on >secret ~* +@all -@scripting")
-	p := open(t, fmt.Sprintf(`{"save_path":%q,"username":"app","password":"secret"}`, s.Addr()), life)
 	log := captureLog(t)
+	p := open(t, fmt.Sprintf(`{"save_path":%q,"username":"app","password":"secret"}`, s.Addr()), life)
 	site := &site{T: t, raw: s.Client(), Provider: p}
 	for range 5 {
 		site.holds(site.create("a", 1), "a", 1)

@@ -74,7 +74,7 @@ type Provider struct {
 
 // NewProvider returns a provider on a client that the application has configured itself, with its hooks, its tracing
 // or its dialer. Register it with session.Register under a name of its own. Its configuration may be empty, or hold
-// key_prefix, skip_empty, touch_interval, and max_retries and outage_time for the retries beyond those of the client. The client stays
+// key_prefix, skip_empty, touch_interval, sharded, and max_retries and outage_time for the retries beyond those of the client. The client stays
 // the application's to close.
 func NewProvider(c redis.UniversalClient) *Provider { return &Provider{own: c} }
 
@@ -94,7 +94,7 @@ func (p *Provider) SessionInit(ctx context.Context, maxlifetime int64, cfg strin
 	}
 	if p.own != nil && parsed.settings.connects() {
 		return errors.New("session/redis: configuration: the application brought its own client, so only key_prefix, " +
-			"skip_empty, touch_interval, max_retries and outage_time can be configured")
+			"skip_empty, touch_interval, max_retries, outage_time and sharded can be configured")
 	}
 	for _, warning := range warnings {
 		session.SLogger.Println("session/redis: " + warning)
@@ -109,8 +109,20 @@ func (p *Provider) SessionInit(ctx context.Context, maxlifetime int64, cfg strin
 	} else {
 		b.commands = connect(parsed, p.own, b.addr)
 	}
-	if err := b.commands.ping(background(ctx)); err != nil {
+	if err := b.commands.ready(background(ctx)); err != nil {
 		return b.wrap("connect", "", err)
+	}
+	if parsed.client.Mode == client.Standalone && b.commands.cluster() == nil && (parsed.sharded == nil || *parsed.sharded) {
+		if err := b.commands.survey(background(ctx)); err != nil {
+			return b.wrap("connect", "", err)
+		}
+		if parsed.sharded != nil {
+			b.commands.sharded.Store(true)
+		}
+		if b.commands.apart.Load() {
+			b.log(errors.New("session/redis: the proxy at " + b.addr + " does not keep keys with the same {tag} together (in twemproxy: " +
+				`hash_tag: "{}"): a request that is under way when its session is logged out can bring it back, and a regenerate whose reply is lost fails`))
+		}
 	}
 	p.hold(parsed)
 	p.backend.Store(b)

@@ -34,7 +34,7 @@ var (
 // none under the old key it leaves an empty one under the new. After an error the session is under its old key, unless
 // the error says that it may not be.
 func (c *commands) regenerate(ctx context.Context, oldKey, key string, life int64) (stored, error) {
-	if c.cluster() != nil && oldKey != key || c.scriptless() {
+	if oldKey != key && (c.cluster() != nil || c.sharded.Load()) || c.scriptless() {
 		return c.copyAndRemove(ctx, oldKey, key, life)
 	}
 	version := record.NewVersion()
@@ -44,22 +44,36 @@ func (c *commands) regenerate(ctx context.Context, oldKey, key string, life int6
 		script: regenerateScript, keys: keys, after: []redis.Cmder{get},
 		args: []any{string(version), string(record.Empty(version)), life, c.tombstoneLife},
 	})
+	takeBack := func() error {
+		reply, _, err := c.eval(ctx, run{script: unregenerateScript, keys: keys, args: []any{string(version), c.tombstoneLife}})
+		if err == nil && reply != int64(1) {
+			err = errTaken
+		}
+		return err
+	}
 	switch {
 	case err == nil && get.Err() == nil:
 		return written(record.Value(get.Val()), life), nil
+	case err == nil && oldKey != key: // it went to where nobody finds it: another server has the new id
+		c.sharded.Store(true)
+		if err := takeBack(); err != nil {
+			return stored{}, fmt.Errorf("the session is on a server where its new id is not looked for, and taking it back failed: %w", err)
+		}
+		old, err := c.read(ctx, oldKey)
+		if err == nil && !old.present {
+			err = errors.New("the session was removed as soon as it had its new id")
+		}
+		if err != nil {
+			return stored{}, err
+		}
+		return c.copyAndRemove(ctx, oldKey, key, life)
 	case err == nil:
 		return stored{}, errors.New("the session was removed as soon as it had its new id")
+	case isReply(err, "CROSSSLOT "):
+		c.sharded.Store(true)
+		return c.copyAndRemove(ctx, oldKey, key, life)
 	case doubtful && oldKey != key:
-		return stored{}, c.unless(err, func() error {
-			reply, _, err := c.eval(ctx, run{
-				script: unregenerateScript, keys: keys,
-				args: []any{string(version), c.tombstoneLife},
-			})
-			if err == nil && reply != int64(1) {
-				err = errTaken
-			}
-			return err
-		})
+		return stored{}, c.unless(err, takeBack)
 	case c.scriptless():
 		return c.copyAndRemove(ctx, oldKey, key, life)
 	}
@@ -172,10 +186,14 @@ func (c *commands) place(ctx context.Context, key string, now stored, value reco
 func (c *commands) removeCopied(ctx context.Context, key string, copied record.Value, version record.Version) (v verdict, found record.Value, doubtful bool, err error) {
 	if !c.scriptless() {
 		tail, start := ending(copied)
-		reply, doubtful, err := c.eval(ctx, run{
+		remove := run{
 			script: removeScript, keys: []string{key, c.tombstone(key)},
 			args: []any{tail, start, string(version), c.tombstoneLife},
-		})
+		}
+		if c.apart.Load() {
+			remove.keys, remove.before = remove.keys[:1], []redis.Cmder{c.bury(key, version)}
+		}
+		reply, doubtful, err := c.eval(ctx, remove)
 		switch v, found := judge(reply); {
 		case err != nil && !c.scriptless():
 			return 0, "", doubtful, err
@@ -207,7 +225,9 @@ func (c *commands) removal(key string, version record.Version) string {
 
 // unremove takes back a removal, and then the copy. Without scripts the copy stays: the removal may still come.
 func (c *commands) unremove(ctx context.Context, key, copyKey string, copied record.Value, version record.Version, life int64) error {
-	if c.scriptless() {
+	if c.apart.Load() {
+		return errors.New("no server can tell whether it was moved")
+	} else if c.scriptless() {
 		back := redis.NewBoolCmd("renamenx", c.removal(key, version), key)
 		if err := c.do(ctx, back); err != nil || back.Val() {
 			return err

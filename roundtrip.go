@@ -431,15 +431,18 @@ func (r *roundTrips) evalOnce(ctx context.Context, run run, args []any) (reply a
 	cmds := make([]redis.Cmder, 0, len(run.before)+1+len(run.after))
 	cmds = append(append(append(cmds, run.before...), cmd), run.after...)
 	doubtful, err = r.deliver(ctx, cmds...)
-	switch refused := r.refused.Load(); {
-	case err == nil && refused != 0:
+	if refused := r.refused.Load(); err == nil && refused != 0 {
 		r.refused.CompareAndSwap(refused, 0)
-	case refusesScripts(cmd.Err()):
-		if r.refused.Swap(time.Now().UnixNano()) == 0 {
-			r.onRefusal(cmd.Err())
-		}
 	}
+	r.noteRefusal(cmd.Err())
 	return cmd.Val(), doubtful, err
+}
+
+// noteRefusal takes note of the error of a script that the server refuses.
+func (r *roundTrips) noteRefusal(err error) {
+	if refusesScripts(err) && r.refused.Swap(time.Now().UnixNano()) == 0 {
+		r.onRefusal(err)
+	}
 }
 
 // refusalTime is how long no script is tried after the server has refused one. What it is allowed may change.
@@ -459,13 +462,10 @@ func refusesScripts(err error) bool {
 		return false
 	}
 	text := reply.Error()
-	for _, refusal := range []string{"Unknown Redis command called from", "The user executing the script can't run this command"} {
+	for _, refusal := range []string{"command called from", "can't run this command", "has no permissions to run the "} { // but not a key
 		if strings.Contains(text, refusal) {
 			return true
 		}
-	}
-	if strings.HasPrefix(text, "NOPERM") {
-		return strings.Contains(text, "'eval") // not a key that the user may not touch
 	}
 	return strings.HasPrefix(text, "ERR ") && !strings.Contains(text, "user_script") && !strings.Contains(text, "script: ")
 }

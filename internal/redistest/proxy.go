@@ -14,11 +14,12 @@ import (
 // ProxyT forwards connections on a loopback port to a server. Its methods may be called from several goroutines.
 type ProxyT struct {
 	listener net.Listener
-	target   string
 	delay    atomic.Int64
 	turns    atomic.Int64
+	accepted atomic.Int64
 
 	mu      sync.Mutex // protects what follows
+	target  string
 	conns   map[net.Conn]struct{}
 	refuse  bool
 	release chan struct{} // while new connections are held: closed to let them go on
@@ -45,6 +46,7 @@ func Proxy(tb testing.TB, target string) *ProxyT {
 			if err != nil {
 				return
 			}
+			p.accepted.Add(1)
 			all.Add(1)
 			go func() {
 				defer all.Done()
@@ -74,6 +76,9 @@ func (p *ProxyT) SetDelay(d time.Duration) { p.delay.Store(int64(d)) }
 // Commands that travel together count once, unless they are so large (over 16 KB) that replies come back in between.
 func (p *ProxyT) RoundTrips() int { return int(p.turns.Load()) }
 
+// Connections returns how many connections were accepted.
+func (p *ProxyT) Connections() int { return int(p.accepted.Load()) }
+
 // CutAll resets all connections.
 func (p *ProxyT) CutAll() {
 	p.mu.Lock()
@@ -88,6 +93,13 @@ func (p *ProxyT) Refuse(refuse bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.refuse = refuse
+}
+
+// SetTarget makes the proxy lead new connections to another address, as a name or an address that moves does.
+func (p *ProxyT) SetTarget(addr string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.target = addr
 }
 
 // Hold makes the proxy accept new connections without forwarding anything, as a server that hangs; Hold(false) lets
@@ -126,7 +138,7 @@ func (p *ProxyT) loses(request []byte) (meanwhile func(), lose bool) {
 func (p *ProxyT) serve(client net.Conn) {
 	defer client.Close()
 	p.mu.Lock()
-	refuse, release := p.refuse, p.release
+	refuse, release, target := p.refuse, p.release, p.target
 	p.mu.Unlock()
 	if refuse {
 		cut(client)
@@ -139,7 +151,7 @@ func (p *ProxyT) serve(client net.Conn) {
 	if release != nil {
 		<-release
 	}
-	server, err := net.Dial("tcp", p.target)
+	server, err := net.Dial("tcp", target)
 	if err != nil {
 		cut(client)
 		return
