@@ -163,7 +163,7 @@ func (r *roundTrips) unserved(s *server, begun time.Time, cmd redis.Cmder, err e
 		}
 	}
 	since := s.fails(begun, err)
-	if r.outageTime > 0 && time.Since(since) >= r.outageTime {
+	if s.lanes != nil && r.outageTime > 0 && time.Since(since) >= r.outageTime {
 		s.probe(r.client, keyOf(cmd), since)
 	}
 	return unserved{err, since}

@@ -1,0 +1,82 @@
+// What fifty users notice of a server that restarts: in a short outage nothing, in a long one an error at once.
+
+package redis_test
+
+import (
+	"os"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/beego-session/redis/internal/redistest"
+	"github.com/beego/beego/v2/server/web/session"
+)
+
+func TestFiftyUsersWhileTheServerRestarts(t *testing.T) {
+	if os.Getenv("LONG_TESTS") == "" {
+		t.Skip("takes 20 s: run with LONG_TESTS=1")
+	}
+	for _, outage := range []time.Duration{300 * time.Millisecond, time.Second, 10 * time.Second} {
+		t.Run(outage.String(), func(t *testing.T) {
+			s := redistest.Start(t, "--appendonly", "yes")
+			var log failures
+			old := session.SLogger
+			session.SLogger = session.NewSessionLog(&log)
+			defer func() { session.SLogger = old }()
+			p := open(t, s.Addr(), life)
+			var requests, failed, longest, longestOK atomic.Int64
+			request := func(id string) {
+				start, before := time.Now(), log.count()
+				store, err := p.SessionRead(ctx, id)
+				if err == nil {
+					set(t, store, "n", 1)
+					set(t, store, "at", start)
+					store.SessionRelease(ctx, nil)
+				}
+				took := int64(time.Since(start))
+				requests.Add(1)
+				worst := &longestOK
+				if err != nil || log.count() != before {
+					failed.Add(1)
+					worst = &longest
+				}
+				for last := worst.Load(); took > last && !worst.CompareAndSwap(last, took); {
+					last = worst.Load()
+				}
+			}
+			stop := make(chan struct{})
+			var wg sync.WaitGroup
+			for range 50 {
+				wg.Add(1)
+				go func() {
+					defer wg.Done()
+					for id := newID(); ; {
+						select {
+						case <-stop:
+							return
+						case <-time.After(5 * time.Millisecond): // what a user does in between
+							request(id)
+						}
+					}
+				}()
+			}
+			more := func() func() bool {
+				n := requests.Load() - failed.Load() + 2000
+				return func() bool { return requests.Load()-failed.Load() > n }
+			}
+			await(t, "requests", more())
+			s.Kill()
+			time.Sleep(outage)
+			s.Restart()
+			await(t, "requests after it", more())
+			close(stop)
+			wg.Wait()
+			t.Logf("%d of %d requests failed, after %v at the longest; of the others the slowest took %v", failed.Load(), requests.Load(),
+				time.Duration(longest.Load()).Round(time.Millisecond), time.Duration(longestOK.Load()).Round(time.Millisecond))
+			if outage <= time.Second && failed.Load() > 0 {
+				t.Error("a short outage cost requests")
+			}
+		})
+	}
+}
