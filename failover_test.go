@@ -25,14 +25,14 @@ func TestRequestsGoOnWhile(t *testing.T) {
 		{"the Sentinels swap master and replica", func(t *testing.T) (string, func()) {
 			s := redistest.StartSentinel(t, redistest.SentinelOptions{})
 			return sentinelConfig(s), func() {
-				replicated(t, s.Master())
+				s.Master().AwaitReplica()
 				s.Failover()
 			}
 		}},
 		{"a Sentinel's master is killed", func(t *testing.T) (string, func()) {
 			s := redistest.StartSentinel(t, redistest.SentinelOptions{})
 			return sentinelConfig(s), func() {
-				replicated(t, s.Master())
+				s.Master().AwaitReplica()
 				s.Master().Kill()
 				s.AwaitMaster(s.Replica())
 			}
@@ -41,7 +41,7 @@ func TestRequestsGoOnWhile(t *testing.T) {
 			c := redistest.StartCluster(t, redistest.ClusterOptions{})
 			return clusterConfig(c, ""), func() {
 				master := c.Masters()[0]
-				replicated(t, master)
+				master.AwaitReplica()
 				master.Kill()
 				c.AwaitHealthy()
 			}
@@ -121,15 +121,6 @@ func TestWhileASlotMigratesSessionsAreCreatedAndSaved(t *testing.T) {
 	check("after that")
 	if log.String() != "" {
 		t.Errorf("log: %s", log)
-	}
-}
-
-// replicated waits until the replica has what the master has acknowledged: a master streams to a new replica only after
-// that has reported, once a second.
-func replicated(t *testing.T, master *redistest.Server) {
-	t.Helper()
-	if n, err := master.Client().Wait(1, time.Minute).Result(); n != 1 || err != nil {
-		t.Fatalf("%d replicas: %v", n, err)
 	}
 }
 

@@ -117,8 +117,8 @@ func (c *Cluster) Slot(key string) int {
 }
 
 // AwaitHealthy returns once the running nodes all find the state of the cluster ok, agree on who is master of which
-// slots and who is replica of whom, serve every slot, and every replica is connected to its master. It fails the test
-// if that takes longer than 20 seconds.
+// slots and who is replica of whom, serve every slot, and every replica is connected to its master and in step, as with
+// AwaitReplica. It fails the test if that takes longer than 20 seconds.
 func (c *Cluster) AwaitHealthy() {
 	c.tb.Helper()
 	await(c.tb, "cluster is healthy", func() error {
@@ -134,7 +134,7 @@ func (c *Cluster) AwaitHealthy() {
 		if len(agreed) == 0 {
 			return errors.New("no node runs")
 		}
-		return nil
+		return c.replicated()
 	})
 }
 
@@ -175,6 +175,28 @@ func (c *Cluster) healthyFor(s *Server, agreed map[*Server]string) error {
 	}
 	if served != slotCount {
 		return fmt.Errorf("%s finds %d of %d slots served", s.Addr(), served, slotCount)
+	}
+	return nil
+}
+
+// replicated tells which running master has a running replica that is not in step.
+func (c *Cluster) replicated() error {
+	for _, s := range c.nodes {
+		if !s.running() {
+			continue
+		}
+		replication, err := s.info("replication")
+		if err != nil {
+			return err
+		}
+		for _, master := range c.nodes {
+			if strconv.Itoa(master.port) != replication["master_port"] || !master.running() {
+				continue
+			}
+			if err := master.replicated(); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
 }

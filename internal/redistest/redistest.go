@@ -2,6 +2,9 @@
 // They listen on free loopback ports, keep their data in a temporary directory, and end with the test that started
 // them, however it ends. Every starter skips the test where redis-server is missing, see Require.
 //
+// REDIS_SERVER in the environment is the command of another server to start, such as valkey-server: a program in PATH or
+// an absolute path, and arguments that go before the configuration file, separated by spaces.
+//
 // This file owns one process: its port, its configuration file, its start and end, and the admin connection to it.
 package redistest
 
@@ -35,16 +38,25 @@ const (
 	pollInterval = 2 * time.Millisecond
 )
 
-// Require skips the test where redis-server is not installed. With REQUIRE_REDIS=1 in the environment it fails instead.
+// command returns the command that starts a server.
+func command() []string {
+	if command := strings.Fields(os.Getenv("REDIS_SERVER")); len(command) > 0 {
+		return command
+	}
+	return []string{"redis-server"}
+}
+
+// Require skips the test where the server is not installed. With REQUIRE_REDIS=1 in the environment it fails instead.
 func Require(tb testing.TB) {
 	tb.Helper()
-	if _, err := exec.LookPath("redis-server"); err == nil {
+	name := command()[0]
+	if _, err := exec.LookPath(name); err == nil {
 		return
 	}
 	if os.Getenv("REQUIRE_REDIS") == "1" {
-		tb.Fatal("redis-server is not installed, and REQUIRE_REDIS=1")
+		tb.Fatalf("%s is not installed, and REQUIRE_REDIS=1", name)
 	}
-	tb.Skip("skipped: redis-server is not installed (REQUIRE_REDIS=1 makes this a failure)")
+	tb.Skipf("skipped: %s is not installed (REQUIRE_REDIS=1 makes this a failure)", name)
 }
 
 // Server is one redis-server process. Its port and its data directory stay the same over Kill, Stop and Restart.
@@ -202,13 +214,14 @@ func (s *Server) start() error {
 		return fmt.Errorf("redistest: %w", err)
 	}
 
-	cmd := exec.Command("redis-server", s.configFile())
+	args := append(command(), s.configFile())
+	cmd := exec.Command(args[0], args[1:]...)
 	if s.sentinel {
 		cmd.Args = append(cmd.Args, "--sentinel")
 	}
 	cmd.Dir, cmd.Stdout, cmd.Stderr = s.dir, logFile, logFile
 	if err := startProcess(cmd); err != nil {
-		return fmt.Errorf("redistest: start redis-server: %w", err)
+		return fmt.Errorf("redistest: start %s: %w", args[0], err)
 	}
 	p := &process{Process: cmd.Process, exited: make(chan struct{})}
 	go func() {
@@ -273,6 +286,32 @@ func (s *Server) Calls() map[string]int {
 		calls[strings.TrimPrefix(name, "cmdstat_")] = n
 	}
 	return calls
+}
+
+// AwaitReplica returns once a replica has all that the server has acknowledged, and goes on to receive what follows. It
+// fails the test if that takes longer than 20 seconds.
+func (s *Server) AwaitReplica() {
+	s.tb.Helper()
+	await(s.tb, s.Addr()+" has a replica", s.replicated)
+}
+
+// replicated tells what keeps a replica from having all that the server has acknowledged. A master streams to a new
+// replica only after that has reported, which it does once a second. So it takes something written now (without a key,
+// which any node of a cluster accepts), and a WAIT on the same connection, because it is for what that one has written.
+func (s *Server) replicated() error {
+	conn := s.client.Conn()
+	defer conn.Close()
+	if err := conn.Process(redis.NewStatusCmd("function", "flush")); err != nil {
+		return fmt.Errorf("redistest: write to %s: %w", s.Addr(), err)
+	}
+	n, err := conn.Wait(1, time.Second).Result()
+	if err != nil {
+		return fmt.Errorf("redistest: WAIT on %s: %w", s.Addr(), err)
+	}
+	if n == 0 {
+		return fmt.Errorf("no replica of %s has what was written", s.Addr())
+	}
+	return nil
 }
 
 // Kill ends the server with SIGKILL and returns when it is gone. It does nothing to a server that is down.

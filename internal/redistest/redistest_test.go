@@ -148,12 +148,13 @@ type verdict struct {
 	fatal, skip string
 }
 
-func (v *verdict) Helper()           {}
-func (v *verdict) Fatal(args ...any) { v.fatal = fmt.Sprint(args...) }
-func (v *verdict) Skip(args ...any)  { v.skip = fmt.Sprint(args...) }
+func (v *verdict) Helper()                           {}
+func (v *verdict) Fatalf(format string, args ...any) { v.fatal = fmt.Sprintf(format, args...) }
+func (v *verdict) Skipf(format string, args ...any)  { v.skip = fmt.Sprintf(format, args...) }
 
 func TestRequireSkipsOrFailsWithoutRedisServer(t *testing.T) {
 	t.Setenv("PATH", t.TempDir())
+	t.Setenv("REDIS_SERVER", "")
 	t.Setenv("REQUIRE_REDIS", "")
 	var v verdict
 	if redistest.Require(&v); v.skip == "" || v.fatal != "" {
@@ -162,6 +163,34 @@ func TestRequireSkipsOrFailsWithoutRedisServer(t *testing.T) {
 	t.Setenv("REQUIRE_REDIS", "1")
 	if redistest.Require(&v); v.fatal == "" {
 		t.Error("did not fail with REQUIRE_REDIS=1")
+	}
+}
+
+func TestTheServerIsTheCommandOfTheEnvironment(t *testing.T) {
+	redistest.Require(t)
+	server := os.Getenv("REDIS_SERVER")
+	if server == "" {
+		server = "redis-server"
+	}
+	dir := t.TempDir()
+	wrapper, started := filepath.Join(dir, "wrapper"), filepath.Join(dir, "started")
+	if err := os.WriteFile(wrapper, []byte("echo \"$@\" >>"+started+"\nexec \"$@\"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("REDIS_SERVER", "/bin/sh "+wrapper+" "+server)
+	redistest.StartSentinel(t, redistest.SentinelOptions{})
+	list, err := os.ReadFile(started)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if all, sentinels := strings.Count(string(list), server+" /"), strings.Count(string(list), " --sentinel\n"); all != 5 || sentinels != 3 {
+		t.Errorf("%d servers, of which %d Sentinels:\n%s", all, sentinels, list)
+	}
+	t.Setenv("REDIS_SERVER", "no-such-server --option")
+	t.Setenv("REQUIRE_REDIS", "")
+	var v verdict
+	if redistest.Require(&v); !strings.Contains(v.skip, "no-such-server is not installed") {
+		t.Errorf("skip %q", v.skip)
 	}
 }
 
@@ -204,6 +233,24 @@ func TestCallsCountsCommands(t *testing.T) {
 	}
 }
 
+func TestAwaitReplicaIsForWhatAnyoneHasWritten(t *testing.T) {
+	for range 5 {
+		master, replica := redistest.Start(t), redistest.Start(t)
+		if err := replica.Client().Do("replicaof", "127.0.0.1", master.Port()).Err(); err != nil {
+			t.Fatal(err)
+		}
+		master.AwaitReplica()
+		if err := newClient(t, &redis.Options{Addr: master.Addr()}).Set("key", "value", 0).Err(); err != nil {
+			t.Fatal(err)
+		}
+		master.AwaitReplica()
+		master.Kill()
+		if got, err := replica.Client().Get("key").Result(); got != "value" {
+			t.Errorf("replica has %q, %v", got, err)
+		}
+	}
+}
+
 func TestTLSIsRefusedWithoutTheRightAuthority(t *testing.T) {
 	certs := redistest.NewCerts(t)
 	s := redistest.StartTLS(t, certs, "--tls-auth-clients", "yes")
@@ -243,9 +290,7 @@ func TestClusterReplacesAKilledMaster(t *testing.T) {
 			if err := old.Client().Set("key", "value", 0).Err(); err != nil {
 				t.Fatal(err)
 			}
-			if err := old.Client().Do("wait", 1, 1000).Err(); err != nil {
-				t.Fatal(err)
-			}
+			old.AwaitReplica()
 			old.Kill()
 			c.AwaitHealthy()
 			now := c.MasterOf(slot)

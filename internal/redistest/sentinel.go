@@ -124,14 +124,15 @@ func (s *Sentinel) Failover() *Server {
 }
 
 // AwaitMaster returns once want is the master by its own account and that of all running Sentinels, and the other
-// server, if it runs, is its replica in step by the same accounts: then all is ready for the next failover. It fails
-// the test if that takes longer than 20 seconds.
+// server, if it runs, is its replica in step by the same accounts, as with AwaitReplica: then all is ready for the next
+// failover. It fails the test if that takes longer than 20 seconds.
 func (s *Sentinel) AwaitMaster(want *Server) {
 	s.tb.Helper()
 	other := s.master
 	if want == s.master {
 		other = s.replica
 	}
+	written := 0 // the replication offset that the replica has reached at least
 	await(s.tb, want.Addr()+" is the master", func() error {
 		role, err := want.info("replication")
 		if err != nil {
@@ -148,12 +149,23 @@ func (s *Sentinel) AwaitMaster(want *Server) {
 			if role["master_port"] != strconv.Itoa(want.port) || role["master_link_status"] != "up" {
 				return fmt.Errorf("%s is not a connected replica of %s", other.Addr(), want.Addr())
 			}
+			if written == 0 {
+				if err := want.replicated(); err != nil {
+					return err
+				}
+				if role, err = other.info("replication"); err != nil {
+					return err
+				}
+				if written, err = strconv.Atoi(role["slave_repl_offset"]); err != nil {
+					return fmt.Errorf("redistest: INFO of %s: %w", other.Addr(), err)
+				}
+			}
 		}
 		for _, sentinel := range s.sentinels {
 			if !sentinel.running() {
 				continue
 			}
-			if err := s.settled(sentinel, want, other); err != nil {
+			if err := s.settled(sentinel, want, other, written); err != nil {
 				return fmt.Errorf("Sentinel %s: %w", sentinel.Addr(), err)
 			}
 		}
@@ -161,8 +173,8 @@ func (s *Sentinel) AwaitMaster(want *Server) {
 	})
 }
 
-// settled tells what a Sentinel has not found out yet.
-func (s *Sentinel) settled(sentinel, master, replica *Server) error {
+// settled tells what a Sentinel has not found out yet, of which one is that the replica has reached an offset.
+func (s *Sentinel) settled(sentinel, master, replica *Server, offset int) error {
 	info, err := sentinel.info("sentinel")
 	if err != nil {
 		return err
@@ -193,6 +205,9 @@ func (s *Sentinel) settled(sentinel, master, replica *Server) error {
 		if got[name] != want {
 			return fmt.Errorf("replica's %s is %s, want %s", name, got[name], want)
 		}
+	}
+	if n, err := strconv.Atoi(got["slave-repl-offset"]); err != nil || n < offset {
+		return fmt.Errorf("replica's offset is %s, want %d", got["slave-repl-offset"], offset)
 	}
 	return nil
 }
