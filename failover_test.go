@@ -260,6 +260,7 @@ func (u *visitor) bye() {
 }
 
 func TestRegeneratesInAClusterKeepTheirData(t *testing.T) {
+	t.Parallel()
 	c := redistest.StartCluster(t, redistest.ClusterOptions{NoReplicas: true})
 	p := open(t, clusterConfig(c, ""), life)
 	site := &site{T: t, raw: c.Masters()[0].Client(), Provider: p}

@@ -138,6 +138,7 @@ func TestAServerThatIsDownIsAnErrorAndNotAMissingSession(t *testing.T) {
 }
 
 func TestWhatCannotBeConnectedToSaysWhy(t *testing.T) {
+	t.Parallel()
 	s := redistest.Start(t, "--requirepass", "right-pw")
 	certs := redistest.NewCerts(t)
 	secure := redistest.StartTLS(t, certs)

@@ -9,10 +9,8 @@ import (
 	"testing"
 
 	redis "github.com/beego-session/redis"
+	"github.com/beego-session/redis/internal/redistest"
 )
-
-// lossSteps are the steps on each topology.
-const lossSteps = 20_000
 
 func TestAnyInterleavingWithLossesKeepsTheContract(t *testing.T) {
 	for _, topology := range lossyTopologies {
@@ -34,7 +32,7 @@ func TestAnyInterleavingWithLossesKeepsTheContract(t *testing.T) {
 			for range 6 {
 				m.ids = append(m.ids, newID())
 			}
-			for m.step = range lossSteps {
+			for m.step = range redistest.Times(1_000, 20_000) {
 				m.act()
 				m.check()
 				for range min(2, len(m.removed)) {
@@ -87,11 +85,11 @@ func (m *lossModel) trouble(process int, meanwhile func()) {
 	}
 }
 
-// over ends the trouble and returns what was logged since.
-func (m *lossModel) over(process int, logged int) string {
+// over ends the trouble and returns what was logged since the last.
+func (m *lossModel) over(process int) string {
 	m.networks[process].heal()
 	m.networks[process].requests = false
-	return m.log.String()[logged:]
+	return m.log.take()
 }
 
 func (m *lossModel) act() {
@@ -103,7 +101,7 @@ func (m *lossModel) act() {
 		m.did("read %d", i)
 		m.trouble(process, func() {})
 		store, err := m.processes[process].SessionRead(ctx, m.ids[i])
-		m.over(process, 0)
+		m.over(process)
 		if err == nil {
 			m.add(m.ids[i], store)
 			m.of[m.stores[len(m.stores)-1]] = process
@@ -184,13 +182,12 @@ func (m *lossModel) release(s *modelStore, create bool) {
 		m.otherRequests(1 - process)
 		before = bytes()
 	})
-	logged := len(m.log.String())
 	if create {
 		s.SessionRelease(ctx, nil)
 	} else {
 		releaseIfPresent(ctx, s.Store)
 	}
-	text := m.over(process, logged)
+	text := m.over(process)
 	m.did("release of %s, log: %s", s.id[:4], text)
 	if settled {
 		m.repeated++
@@ -236,7 +233,7 @@ func (m *lossModel) destroy(process, i int) {
 	m.did("destroy %d", i)
 	m.trouble(process, func() {})
 	err := m.processes[process].SessionDestroy(ctx, id)
-	m.over(process, 0)
+	m.over(process)
 	if err != nil {
 		m.forget(m.new(id)...) // nobody knows whether there is a tombstone
 		if _, present := m.stored(id); present || m.sessions[id] == nil {
@@ -264,7 +261,7 @@ func (m *lossModel) regenerate(process, i int) {
 		m.otherRequests(1 - process)
 	})
 	store, err := m.processes[process].SessionRegenerate(ctx, id, next)
-	m.over(process, 0)
+	m.over(process)
 	m.did("regenerate %d to %s: %v", i, next[:4], err)
 	if err == nil {
 		if moved {

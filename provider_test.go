@@ -94,6 +94,8 @@ func rawClient(t *testing.T, opt client.Options) goredis.UniversalClient {
 	return c
 }
 
+func TestMain(m *testing.M) { redistest.Main(m) }
+
 func TestProvider(t *testing.T) {
 	for _, topology := range topologies {
 		t.Run(topology.name, func(t *testing.T) {
@@ -121,6 +123,7 @@ func TestTheImportRegistersTheProviders(t *testing.T) {
 
 // beego's own comma strings, read at the positions that are documented for them.
 func TestTheSentinelAndClusterProvidersReadCommaStrings(t *testing.T) {
+	t.Parallel()
 	sentinel := redistest.StartSentinel(t, redistest.SentinelOptions{Args: []string{"--requirepass", "secret"}})
 	cluster := redistest.StartCluster(t, redistest.ClusterOptions{NoReplicas: true, Args: []string{"--requirepass", "secret"}})
 	for name, config := range map[string]string{

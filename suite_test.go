@@ -441,6 +441,14 @@ func (b *lockedBuffer) String() string {
 	return b.buf.String()
 }
 
+// take empties the buffer.
+func (b *lockedBuffer) take() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	defer b.buf.Reset()
+	return b.buf.String()
+}
+
 // near tells whether a life time is the full one, but for the time that a test takes.
 func near(d time.Duration) bool { return d <= life*time.Second && d > (life-60)*time.Second }
 

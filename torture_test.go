@@ -22,16 +22,19 @@ import (
 const (
 	processes  = 3
 	goroutines = 16
-	updates    = 50
 )
 
+var updates = redistest.Times(15, 50)
+
 func TestProcessesLoseNothingOfEachOther(t *testing.T) {
+	t.Parallel()
 	if saved := torture(t, redistest.Start(t), func() {}); saved != processes*goroutines*updates {
 		t.Errorf("%d updates were reported as saved", saved)
 	}
 }
 
 func TestProcessesLoseNothingWhenTheServerIsKilled(t *testing.T) {
+	t.Parallel()
 	s := redistest.Start(t, "--appendonly", "yes", "--appendfsync", "always")
 	torture(t, s, func() {
 		for range 2 {

@@ -99,6 +99,8 @@ func setAndGet(ctx context.Context, c redis.UniversalClient, key string) error {
 	return nil
 }
 
+func TestMain(m *testing.M) { redistest.Main(m) }
+
 func TestRestartedServerCostsNoCommand(t *testing.T) {
 	t.Parallel()
 	redistest.Require(t)
@@ -145,7 +147,7 @@ func TestRestartedServerCostsNoCommand(t *testing.T) {
 					server.Stop()
 					server.Restart()
 				case "close":
-					time.Sleep(20 * time.Millisecond)
+					time.Sleep(200 * time.Millisecond) // until the last has read its answer, and has been idle for a while
 					if err := server.Client().Do("client", "kill", "type", "normal").Err(); err != nil {
 						t.Fatal(err)
 					}

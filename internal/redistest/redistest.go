@@ -152,7 +152,7 @@ func (s *Server) config(args []string) []byte {
 		"--save", `""`,
 		"--appendonly", "no",
 		"--repl-diskless-sync-delay", "0", // 5 s by default: what every replica would wait for its first copy
-		"--user", fmt.Sprintf("%s on >%s ~* &* +@all", adminUser, adminPassword),
+		"--user", fmt.Sprintf("%s on >%s ~* +@all", adminUser, adminPassword),
 	}, args...)
 	if len(all)%2 != 0 {
 		s.tb.Fatalf("redistest: arguments are not pairs of a directive and its value: %q", args)

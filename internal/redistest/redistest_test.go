@@ -26,6 +26,8 @@ func newClient(t *testing.T, opt *redis.Options) *redis.Client {
 	return c
 }
 
+func TestMain(m *testing.M) { redistest.Main(m) }
+
 func TestStandaloneKeepsItsDataOverKillAndRestart(t *testing.T) {
 	s := redistest.Start(t, "--appendonly", "yes", "--appendfsync", "always")
 	for _, opt := range []*redis.Options{{Addr: s.Addr()}, {Network: "unix", Addr: s.Socket()}} {
@@ -277,6 +279,7 @@ func TestTLSIsRefusedWithoutTheRightAuthority(t *testing.T) {
 }
 
 func TestClusterReplacesAKilledMaster(t *testing.T) {
+	t.Parallel()
 	for name, opt := range map[string]redistest.ClusterOptions{
 		"plain":    {},
 		"password": {Args: []string{"--requirepass", "secret"}},
@@ -313,6 +316,7 @@ func TestClusterReplacesAKilledMaster(t *testing.T) {
 }
 
 func TestSlotMigrationShowsAskAndMoved(t *testing.T) {
+	t.Parallel()
 	c := redistest.StartCluster(t, redistest.ClusterOptions{
 		NoReplicas: true,
 		Certs:      redistest.NewCerts(t),
@@ -353,6 +357,7 @@ func TestSlotMigrationShowsAskAndMoved(t *testing.T) {
 }
 
 func TestSentinelsFollowFailovers(t *testing.T) {
+	t.Parallel()
 	for name, opt := range map[string]redistest.SentinelOptions{
 		"plain": {},
 		"passwords": {

@@ -25,6 +25,9 @@ var sentinelPeriods = []interface{}{
 	"ping-period", 400,
 }
 
+// channelArgs let Sentinels talk on the channels of a server, and of each other. Redis before 6.2 does not know the directive.
+var channelArgs = []string{"--acl-pubsub-default", "allchannels"}
+
 // SentinelOptions are the options of StartSentinel.
 type SentinelOptions struct {
 	Certs        *Certs   // if set, servers and Sentinels speak TLS only, to clients and among themselves
@@ -45,7 +48,7 @@ type Sentinel struct {
 func StartSentinel(tb testing.TB, opt SentinelOptions) *Sentinel {
 	tb.Helper()
 	redisArgs := func(port int) []string {
-		return slices.Concat(portArgs(port, opt.Certs), replicationArgs, opt.Args)
+		return slices.Concat(portArgs(port, opt.Certs), replicationArgs, channelArgs, opt.Args)
 	}
 	sentinelPort := func(port int) []string {
 		if !opt.PlainPort {
@@ -63,7 +66,7 @@ func StartSentinel(tb testing.TB, opt SentinelOptions) *Sentinel {
 		// Sentinels that find the master down at the same time vote for themselves, and again only seconds later.
 		downAfter := 800 + 300*i
 		sentinel := launch(tb, true, func(port int) []string {
-			return slices.Concat(sentinelPort(port), []string{
+			return slices.Concat(sentinelPort(port), channelArgs, []string{
 				"--sentinel sentinel-user", adminUser,
 				"--sentinel sentinel-pass", adminPassword,
 				"--sentinel monitor", fmt.Sprintf("%s 127.0.0.1 %d 2", MasterName, s.master.port),
