@@ -5,6 +5,7 @@ package redis_test
 import (
 	"errors"
 	"fmt"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -122,6 +123,75 @@ func TestWhileASlotMigratesSessionsAreCreatedAndSaved(t *testing.T) {
 	if log.String() != "" {
 		t.Errorf("log: %s", log)
 	}
+}
+
+func TestAMasterThatHangsHoldsUpNoSessionOfAnother(t *testing.T) {
+	c := redistest.StartCluster(t, redistest.ClusterOptions{NoReplicas: true, Args: []string{"--cluster-node-timeout", "60000"}})
+	config := `{"mode":"cluster","save_path":%q,"dial_timeout":"1m","read_timeout":"1m"}`
+	p := open(t, fmt.Sprintf(config, strings.Join(c.Addrs(), ";")), life)
+	hanging := c.MasterOf(0)
+	idOn := func(hangs bool) string {
+		for {
+			if id := newID(); (c.MasterOf(c.Slot(id)) == hanging) == hangs {
+				return id
+			}
+		}
+	}
+	const workers = 32 // more than there are lanes
+	ids := make([]string, workers)
+	for i := range ids {
+		ids[i] = idOn(false)
+	}
+	hung := idOn(true)
+	exist := func(id string) {
+		if ok, err := p.SessionExist(ctx, id); ok || err != nil {
+			t.Errorf("SessionExist = %v, %v", ok, err)
+		}
+	}
+	exist(hung)
+	exist(ids[0]) // the slots are known
+
+	hanging.Pause()
+	t.Cleanup(hanging.Resume)
+	var stuck sync.WaitGroup
+	var returned atomic.Int64
+	await(t, "all lanes to wait for the master that hangs", func() bool {
+		stuck.Add(1)
+		go func() {
+			defer stuck.Done()
+			exist(hung)
+			returned.Add(1)
+		}()
+		stacks := make([]byte, 1<<20)
+		sent := strings.Count(string(stacks[:runtime.Stack(stacks, true)]), "redis.(*roundTrips).send(")
+		return sent >= 2*runtime.GOMAXPROCS(0)+16 // alone, and in lanes
+	})
+	var others sync.WaitGroup
+	for _, id := range ids {
+		others.Add(1)
+		go func() {
+			defer others.Done()
+			for range 20 {
+				exist(id)
+			}
+		}()
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		others.Wait()
+	}()
+	select {
+	case <-done:
+	case <-time.After(20 * time.Second):
+		t.Error("the others wait as well")
+	}
+	if n := returned.Load(); n > 0 {
+		t.Errorf("%d calls for the master that hangs have returned", n)
+	}
+	hanging.Resume()
+	stuck.Wait()
+	<-done
 }
 
 func sentinelConfig(s *redistest.Sentinel) string {

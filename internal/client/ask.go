@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// patience is how long a server may be silent before the next one is asked as well.
+// patience is how long a server may be silent before the next one is asked as well, if there is time for that.
 const patience = 300 * time.Millisecond
 
 // firstAnswer asks the addresses in turn and returns the first answer, whose it is, and which failed before that. An address
@@ -34,7 +34,11 @@ func firstAnswer[T any](ctx context.Context, addrs []string, ask func(context.Co
 			}()
 		}
 	}
-	silence := time.NewTicker(patience)
+	limit := patience
+	if deadline, ok := ctx.Deadline(); ok {
+		limit = max(min(limit, time.Until(deadline)/time.Duration(len(addrs)+1)), time.Millisecond)
+	}
+	silence := time.NewTicker(limit)
 	defer silence.Stop()
 
 	var errs askError

@@ -246,6 +246,112 @@ func TestOneFailureMakesAllOtherConnectionsBeChecked(t *testing.T) {
 	}
 }
 
+func TestSilentConnectionsCostOneTimeout(t *testing.T) {
+	t.Parallel()
+	for _, timeout := range []time.Duration{200 * time.Millisecond, 500 * time.Millisecond} {
+		t.Run(fmt.Sprint(timeout), func(t *testing.T) {
+			t.Parallel()
+			server := redistest.Start(t)
+			proxy := redistest.Proxy(t, server.Addr())
+			c := open(t, client.Options{Addrs: []string{proxy.Addr()}, PoolSize: 10, ReadTimeout: timeout})
+			// pingAtOnce lets each of n calls need a connection of its own.
+			pingAtOnce := func(n int) (failed int, err error) {
+				sent, done := proxy.RoundTrips()+n, make(chan struct{})
+				server.Pause()
+				go func() {
+					defer close(done)
+					failed, err = atOnce(n, func(int) error { return ping(context.Background(), c) })
+				}()
+				await(t, func() bool { return proxy.RoundTrips() >= sent })
+				server.Resume()
+				<-done
+				return failed, err
+			}
+			await(t, func() bool { failed, _ := pingAtOnce(9); return failed == 0 })
+			opened := connections(t, server)
+			proxy.Silence()
+			if err := ping(context.Background(), c); err == nil || !strings.Contains(err.Error(), "timeout") {
+				t.Fatalf("the first call: %v", err)
+			}
+			if failed, err := pingAtOnce(9); failed > 0 {
+				t.Errorf("%d more calls failed: %v", failed, err)
+			}
+			if n := connections(t, server) - opened; n != 9 {
+				t.Errorf("%d connections were opened", n)
+			}
+		})
+	}
+}
+
+func TestOneSilentConnectionLeavesThoseThatAreHeardOf(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	c := open(t, client.Options{Addrs: []string{server.Addr()}, PoolSize: 6, ReadTimeout: 600 * time.Millisecond})
+	fillPool(t, c, 5)
+	silent := make(chan error)
+	go func() { silent <- c.ProcessContext(context.Background(), redis.NewStringCmd("blpop", "never", "0")) }()
+	await(t, func() bool {
+		list, err := server.Client().ClientList().Result()
+		return err == nil && countLines(list, "flags=b") == 1
+	})
+	fillPool(t, c, 4)
+	opened := connections(t, server)
+	if err := <-silent; err == nil || !strings.Contains(err.Error(), "timeout") {
+		t.Fatalf("a call that the server does not answer: %v", err)
+	}
+	fillPool(t, c, 4)
+	if n := connections(t, server) - opened; n > 0 {
+		t.Errorf("%d connections were opened anew", n)
+	}
+}
+
+func TestRenewedConnectionsAreOpenedAnew(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	c := open(t, client.Options{Addrs: []string{server.Addr()}, PoolSize: 5})
+	fillPool(t, c, 3)
+	opened := connections(t, server)
+	c.(client.Client).Renew()
+	fillPool(t, c, 3)
+	if n := connections(t, server) - opened; n != 3 {
+		t.Errorf("%d connections were opened anew, want 3", n)
+	}
+	fillPool(t, c, 3)
+	if n := connections(t, server) - opened; n != 3 {
+		t.Errorf("%d connections were opened anew after that", n-3)
+	}
+}
+
+func TestRepliesMayTakeLongerTogetherThanTheReadTimeout(t *testing.T) {
+	t.Parallel()
+	const timeout = 400 * time.Millisecond
+	s := startReplyServer(t, nil, 20, func(p *peer, replies []string) {
+		for _, reply := range replies {
+			_, _ = io.WriteString(p, reply)
+			time.Sleep(timeout / 40) // nothing can be awaited
+		}
+	})
+	c := open(t, client.Options{Addrs: []string{s.addr}, ReadTimeout: timeout})
+	pipe := c.Pipeline()
+	for i := range 64 {
+		_ = pipe.Process(get(fmt.Sprint("user", i)))
+	}
+	start := time.Now()
+	if _, err := pipe.ExecContext(within(t, 20*time.Second)); err != nil {
+		t.Errorf("after %v: %v", time.Since(start), err)
+	}
+}
+
+func TestNoTimeToConnectIsNotTheEndOfTheContext(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	err := ping(context.Background(), open(t, client.Options{Addrs: []string{server.Addr()}, DialTimeout: time.Nanosecond}))
+	var netErr net.Error
+	if !errors.As(err, &netErr) || !netErr.Timeout() || errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %v", err)
+	}
+}
+
 // atOnce calls n times at once and returns how many calls failed, and the error of one of them.
 func atOnce(n int, call func(i int) error) (int, error) {
 	errs := make(chan error, n)

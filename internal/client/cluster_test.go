@@ -213,13 +213,16 @@ func testMigration(t *testing.T, cluster *redistest.Cluster) {
 // host it does not know, and sends away commands that are for another.
 type fakeNode struct {
 	listener net.Listener
+	shown    [2]*fakeNode // if set: it says that the first has all slots, and the second is its replica, and knows their hosts
 	owner    atomic.Pointer[fakeNode]
 	moving   atomic.Pointer[fakeNode] // where the keys are already
 	cut      atomic.Int32             // how many of the next connections end when they are asked for something
 }
 
-func startFakeNode(t *testing.T) *fakeNode {
-	l, err := net.Listen("tcp", "127.0.0.2:0")
+func startFakeNode(t *testing.T) *fakeNode { return startFakeNodeOn(t, "127.0.0.2") }
+
+func startFakeNodeOn(t *testing.T, host string) *fakeNode {
+	l, err := net.Listen("tcp", host+":0")
 	if err != nil {
 		t.Skip("skipped: this system has no second loopback address: ", err)
 	}
@@ -250,6 +253,8 @@ func (n *fakeNode) serve(c net.Conn) {
 		}
 		owner, moving := n.owner.Load(), n.moving.Load()
 		switch request := string(b[:k]); {
+		case strings.Contains(request, "slots") && n.shown[0] != nil:
+			fmt.Fprintf(c, "*1\r\n*4\r\n:0\r\n:16383\r\n*2\r\n+127.0.0.1\r\n:%d\r\n*2\r\n+127.0.0.1\r\n:%d\r\n", n.shown[0].port(), n.shown[1].port())
 		case strings.Contains(request, "slots"):
 			// Each node: host, port, id, and what a later version may add; the second one is a replica.
 			fmt.Fprintf(c, "*1\r\n*4\r\n:0\r\n:16383\r\n*5\r\n$-1\r\n:%d\r\n+id1\r\n*0\r\n+more\r\n*4\r\n$-1\r\n:%d\r\n+id2\r\n*0\r\n", owner.port(), 1)
@@ -327,6 +332,18 @@ func TestUnknownHostIsTheOneThatWasAsked(t *testing.T) {
 	first.listener.Close()
 	if err := c.(interface{ ReloadState() error }).ReloadState(); err != nil {
 		t.Errorf("the second node was not asked: %v", err)
+	}
+}
+
+func TestUnknownHostIsThatOfTheNodeWithThePort(t *testing.T) {
+	t.Parallel()
+	asked, first, second := startFakeNode(t), startFakeNodeOn(t, "127.0.0.1"), startFakeNodeOn(t, "127.0.0.1")
+	asked.shown = [2]*fakeNode{first, second}
+	first.owner.Store(second)
+	c := open(t, clusterOptions(asked.listener.Addr().String()))
+	cmd := get("key")
+	if err := c.ProcessContext(within(t, 10*time.Second), cmd); err != nil || cmd.Val() != fmt.Sprint(second.port()) {
+		t.Errorf("answered by %q, %v, want %d", cmd.Val(), err, second.port())
 	}
 }
 

@@ -4,15 +4,18 @@
 // command, and each retry, may draw another. Nor does it see what the server, or a proxy before it, has sent unasked, which
 // the next command would take for its reply: another user's session. So before a command is written, its connection must be
 // open with nothing to read, neither in the socket nor in any buffer. That takes 0.5 µs, a few percent of a command under
-// full load, and with TLS 1.5 µs. What firewalls drop without a word shows only when a reply does not come: then every
-// connection of which nothing was heard since that command was sent is opened anew before it is used.
+// full load. In a pipeline, where the commands may be of many callers, the replies are counted as well (values.go). What
+// firewalls drop without a word shows only when a reply does not come: then every connection of which nothing was heard
+// since that command was sent is opened anew before it is used.
 
 package client
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"net"
+	"os"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -36,16 +39,19 @@ var started = time.Now()
 type conn struct {
 	d    *dialer
 	addr string
-	hush *hush // of the server at addr
+	hush *mark // of the server at addr: what was not heard of since then is not to be trusted
 
 	mu     sync.Mutex // for what Close touches; the user's goroutine alone changes socket, and reads it without mu
 	socket *socket    // nil if it could not be opened
 	closed bool
 
-	err      error         // why it could not be opened
+	err      error // why it could not be opened
+	opened   time.Duration
 	used     time.Duration // when it was opened, or written to with nothing in flight
 	heard    time.Duration // when it was opened, or received something
 	inFlight bool          // written to and not read from since
+	sent     values        // commands, since nothing was in flight
+	read     values        // replies to them
 	out      []byte        // written, but not yet sent
 	in, buf  []byte        // received, but not yet read; and where it is received
 
@@ -60,7 +66,10 @@ func (c *conn) Write(b []byte) (int, error) {
 			return 0, err
 		}
 		c.inFlight = true
+		c.sent.reset()
+		c.read.reset()
 	}
+	c.sent.pass(b)
 	if len(c.out)+len(b) <= outSize {
 		c.out = append(c.out, b...)
 		return len(b), nil
@@ -96,7 +105,11 @@ func (c *conn) Read(b []byte) (int, error) {
 	c.inFlight = false
 	if len(c.in) == 0 {
 		if len(b) >= inSize {
-			return c.receive(b)
+			n, err := c.receive(b)
+			if err != nil {
+				return 0, err
+			}
+			return c.count(b[:n])
 		}
 		if c.buf == nil {
 			c.buf = make([]byte, inSize)
@@ -109,7 +122,7 @@ func (c *conn) Read(b []byte) (int, error) {
 	}
 	n := copy(b, c.in)
 	c.in = c.in[n:]
-	return n, nil
+	return c.count(b[:n])
 }
 
 // receive waits for the deadline of the command, but for no longer than the reply timeout without a byte: many large
@@ -132,11 +145,29 @@ func (c *conn) receive(b []byte) (int, error) {
 	return n, err
 }
 
+// count counts the replies to a pipeline on their way to its commands. If there are more replies than commands, it cannot be
+// told which of them is whose: all commands fail, and their connection is closed. (A single command's is the first: there
+// was nothing to read when it was sent.)
+func (c *conn) count(b []byte) (int, error) {
+	if c.sent.whole == 1 {
+		return len(b), nil
+	}
+	c.read.pass(b)
+	if missing := c.sent.whole - c.read.whole; missing < 0 || missing == 0 && (len(c.in) > 0 || c.read.within() || c.socket.unread()) {
+		return 0, c.tooMany()
+	}
+	return len(b), nil
+}
+
+func (c *conn) tooMany() error {
+	return networkError{fmt.Errorf("%s sent more replies than it got commands", c.addr)}
+}
+
 // fail takes note that a command has failed.
 func (c *conn) fail(err error) {
 	c.d.fail(err)
-	if isTimeout(err) && c.heard < c.used && time.Since(started)-c.used >= patience {
-		c.hush.since(c.used)
+	if isTimeout(err) && c.heard < c.used && time.Since(started)-c.used >= min(patience, c.d.replyTimeout) {
+		c.hush.set(c.used)
 	}
 }
 
@@ -161,15 +192,15 @@ func (c *conn) ensureOpen() error {
 	if err := c.connect(ctx); err != nil {
 		return err
 	}
-	if !c.usable() {
-		return networkError{fmt.Errorf("connect to %s: more replies than commands", c.addr)}
+	if !c.socket.quiet() {
+		return c.tooMany()
 	}
 	return c.socket.SetWriteDeadline(c.writeBy)
 }
 
 // usable tells whether a command may be written: what is read after it is its reply.
 func (c *conn) usable() bool {
-	return c.socket != nil && len(c.in) == 0 && !c.hush.covers(c.heard) && !c.d.hush.covers(c.heard) && c.socket.quiet()
+	return c.socket != nil && len(c.in) == 0 && !c.hush.after(c.heard) && !c.d.renewed.after(c.opened) && c.socket.quiet()
 }
 
 // connect opens the connection, for the first time or anew.
@@ -188,8 +219,8 @@ func (c *conn) connect(ctx context.Context) error {
 	if old != nil {
 		old.Close()
 	}
-	c.used = time.Since(started)
-	c.heard = c.used
+	c.opened = time.Since(started)
+	c.used, c.heard = c.opened, c.opened
 	if err != nil {
 		c.d.fail(err)
 	}
@@ -249,25 +280,25 @@ func (c *conn) SetWriteDeadline(t time.Time) error {
 	return nil
 }
 
-// A hush tells which connections are not to be trusted: those of which nothing was heard since a certain time.
-type hush struct{ time atomic.Int64 }
+// A mark is a time that only moves forward, counted as conn.used is.
+type mark struct{ time atomic.Int64 }
 
-// since adds those of which nothing was heard since t, which counts as conn.heard does.
-func (h *hush) since(t time.Duration) {
-	for last := h.time.Load(); last < int64(t) && !h.time.CompareAndSwap(last, int64(t)); {
-		last = h.time.Load()
+func (m *mark) set(t time.Duration) {
+	for last := m.time.Load(); last < int64(t) && !m.time.CompareAndSwap(last, int64(t)); {
+		last = m.time.Load()
 	}
 }
 
-func (h *hush) covers(heard time.Duration) bool { return int64(heard) < h.time.Load() }
+func (m *mark) after(t time.Duration) bool { return int64(t) < m.time.Load() }
 
 // socket is one connection to a server, with or without TLS.
 type socket struct {
 	net.Conn
 	raw   syscall.RawConn // below TLS
 	peek  func(fd uintptr)
-	empty bool        // what peek saw
-	tls   bool        // Conn has a buffer of its own
+	seen  sight       // by peek
+	below *records    // what TLS reads from; nil without
+	spare [1]byte     // to read into what must not be there
 	done  func() bool // if not nil, called once it is closed
 }
 
@@ -276,31 +307,48 @@ func newSocket(nc, tcp net.Conn) (*socket, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &socket{Conn: nc, raw: raw, tls: nc != tcp}
-	s.peek = func(fd uintptr) { s.empty = openAndEmpty(fd) } // made once: a closure for every check would be garbage
+	s := &socket{Conn: nc, raw: raw}
+	if secure, ok := nc.(*tls.Conn); ok {
+		s.below = secure.NetConn().(*records)
+	}
+	s.peek = func(fd uintptr) { s.seen = look(fd) } // made once: a closure for every check would be garbage
 	return s, nil
 }
+
+// sight is what the system knows of a connection.
+type sight int
+
+const (
+	openAndEmpty sight = iota
+	notRead            // something was received
+	gone
+)
 
 // quiet tells whether the connection is open with nothing to read. Anything to read while no command is in flight means
 // that it is of no use: it is TLS's announcement that the server closes, or a reply that would be taken for that of the
 // next command. (The session tickets of TLS 1.3 come before the first reply, which login has read.)
-//
-// Not by RawConn.Read, which fails once the deadline of the last reply has passed.
-func (s *socket) quiet() bool {
-	return s.raw.Control(s.peek) == nil && s.empty && (!s.tls || s.drained())
-}
+func (s *socket) quiet() bool { return s.look() == openAndEmpty && s.drained() }
 
-// past is a deadline that lets a read return only what has been received before.
-var past = time.Unix(1, 0)
+// unread tells whether something was received that was not read.
+func (s *socket) unread() bool { return s.look() == notRead || !s.drained() }
+
+// look does not go by RawConn.Read, which fails once the deadline of the last reply has passed.
+func (s *socket) look() sight {
+	if s.raw.Control(s.peek) != nil {
+		return gone
+	}
+	return s.seen
+}
 
 // drained tells whether TLS has received nothing that it has not handed out.
 func (s *socket) drained() bool {
-	if s.SetReadDeadline(past) != nil {
-		return false
+	if s.below == nil {
+		return true
 	}
-	var b [1]byte
-	n, err := s.Read(b[:])
-	return n == 0 && isTimeout(err)
+	s.below.dry = true
+	n, err := s.Read(s.spare[:])
+	s.below.dry = false
+	return n == 0 && err == os.ErrDeadlineExceeded && s.below.whole()
 }
 
 func (s *socket) Close() error {

@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -35,8 +36,8 @@ type dialer struct {
 
 	failed func() // if set, called for each connection that failed or could not be opened
 
-	hushes sync.Map // *hush by address
-	hush   hush     // for all addresses
+	hushes  sync.Map // *mark by address
+	renewed mark     // what was opened before is opened anew
 }
 
 func newDialer(o Options) *dialer {
@@ -64,8 +65,8 @@ func newDialer(o Options) *dialer {
 // whether the server is back. That is right for a server that does not answer, and needlessly long for one that
 // refuses, as while it restarts: this costs a call next to nothing.
 func (d *dialer) dial(ctx context.Context, _, addr string) (net.Conn, error) {
-	h, _ := d.hushes.LoadOrStore(addr, new(hush))
-	c := &conn{d: d, addr: addr, hush: h.(*hush)}
+	hush, _ := d.hushes.LoadOrStore(addr, new(mark))
+	c := &conn{d: d, addr: addr, hush: hush.(*mark)}
 	if err := c.connect(ctx); isTimeout(err) {
 		return nil, err
 	}
@@ -84,8 +85,16 @@ func (d *dialer) fail(err error) {
 	}
 }
 
+// renewInterval is how often all connections are opened anew at most: a server that refuses writes for long may well serve
+// reads.
+const renewInterval = 100 * time.Millisecond
+
 // renew has every connection opened anew before it is used again.
-func (d *dialer) renew() { d.hush.since(time.Since(started)) }
+func (d *dialer) renew() {
+	if now := time.Since(started); !d.renewed.after(now - renewInterval) {
+		d.renewed.set(now)
+	}
+}
 
 // connect opens a socket to addr that is ready for commands. It ends with ctx, or after the time limit.
 func (d *dialer) connect(ctx context.Context, addr string) (*socket, error) {
@@ -93,6 +102,10 @@ func (d *dialer) connect(ctx context.Context, addr string) (*socket, error) {
 	defer cancel()
 
 	tcp, err := new(net.Dialer).DialContext(bounded, d.network, addr)
+	if isTimeout(err) {
+		// Not the net package's, which may pass for the end of the caller's context.
+		err = networkError{fmt.Errorf("dial %s %s: %w", d.network, addr, os.ErrDeadlineExceeded)}
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -124,6 +137,9 @@ func (d *dialer) bounded(ctx context.Context) (context.Context, context.CancelFu
 	return context.WithDeadline(ctx, deadline)
 }
 
+// past is a deadline that has always been over.
+var past = time.Unix(1, 0)
+
 // until makes what do reads and writes fail with a timeout once ctx ends.
 func until(ctx context.Context, nc net.Conn, do func() error) error {
 	stop := context.AfterFunc(ctx, func() { nc.SetDeadline(past) })
@@ -144,7 +160,7 @@ func (d *dialer) secure(tcp net.Conn, addr string) (net.Conn, error) {
 		cfg = cfg.Clone()
 		cfg.ServerName, _, _ = net.SplitHostPort(addr)
 	}
-	nc := tls.Client(tcp, cfg)
+	nc := tls.Client(&records{Conn: tcp}, cfg)
 	if err := nc.Handshake(); err != nil {
 		return nil, d.explain("TLS handshake", addr, err)
 	}

@@ -1,8 +1,8 @@
 //go:build !unix
 
-// This file stands in for the look into a socket where there is none: a connection that the server closed is noticed
-// when a command fails on it.
+// This file stands in for the look into a socket where there is none: that the server closed a connection is noticed when a
+// command fails on it, and what was received but not read only where it is in a buffer.
 
 package client
 
-func openAndEmpty(uintptr) bool { return true }
+func look(uintptr) sight { return openAndEmpty }

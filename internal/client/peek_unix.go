@@ -6,10 +6,15 @@ package client
 
 import "syscall"
 
-// openAndEmpty tells whether the other side has neither closed the connection nor sent anything. It neither waits nor
-// takes anything away: Go's sockets do not block.
-func openAndEmpty(fd uintptr) bool {
+// look neither waits nor takes anything away: Go's sockets do not block.
+func look(fd uintptr) sight {
 	var b [1]byte
-	_, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK)
-	return err == syscall.EAGAIN || err == syscall.EWOULDBLOCK
+	n, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK)
+	switch {
+	case n > 0:
+		return notRead
+	case err == syscall.EAGAIN || err == syscall.EWOULDBLOCK:
+		return openAndEmpty
+	}
+	return gone
 }

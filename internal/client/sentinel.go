@@ -9,7 +9,6 @@ package client
 import (
 	"bufio"
 	"bytes"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -167,10 +166,7 @@ func (s *sentinels) find(ctx context.Context, look bool) (*socket, context.Conte
 	}
 	if turn > s.answered {
 		s.answered = turn
-		s.addrs = appendNew([]string{from}, found.others, s.seeds)
-		slices.SortStableFunc(s.addrs, func(a, b string) int {
-			return cmp.Compare(slices.Index(failed, a), slices.Index(failed, b))
-		})
+		s.addrs = reorder(addrs, from, failed, appendNew(found.others, s.seeds))
 	}
 	if s.reign == nil || s.current != found.master {
 		if s.reign != nil {
@@ -207,8 +203,8 @@ func verifyMaster(s *socket, addr string) error {
 	if err != nil {
 		return err
 	}
-	if n, err := strconv.Atoi(strings.TrimSpace(strings.TrimPrefix(line, "$"))); err == nil {
-		info := make([]byte, n+len("\r\n"))
+	if n, err := strconv.ParseUint(strings.TrimSpace(strings.TrimPrefix(line, "$")), 10, 16); err == nil {
+		info := make([]byte, n+uint64(len("\r\n")))
 		if _, err := io.ReadFull(replies, info); err != nil {
 			return err
 		}
@@ -345,6 +341,16 @@ func (s *sentinels) close() {
 	if s.reign != nil {
 		s.depose()
 	}
+}
+
+// reorder returns the addresses of Sentinels in the order in which they are to be asked: the one that was right first, those
+// that failed last, the others as they were.
+func reorder(addrs []string, right string, failed, known []string) []string {
+	addrs = appendNew([]string{right}, addrs, known)
+	addrs = slices.DeleteFunc(addrs, func(addr string) bool {
+		return slices.Contains(failed, addr) || addr != right && !slices.Contains(known, addr)
+	})
+	return appendNew(addrs, failed)
 }
 
 // appendNew appends those addresses that are not yet in the list.

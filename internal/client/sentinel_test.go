@@ -8,8 +8,10 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -241,22 +243,28 @@ func TestSilentSentinelsKeepToTheContext(t *testing.T) {
 	}
 }
 
-// fakeSentinel names master, and can announce another.
+// fakeSentinel names the server on a port as the master, and can announce another.
 type fakeSentinel struct {
-	addr string
+	addr   string
+	others []string
+	asked  atomic.Int64
 
 	mu        sync.Mutex
-	master    *redistest.Server
+	master    int
 	listeners []net.Conn
 }
 
-func startFakeSentinel(t *testing.T, master *redistest.Server) *fakeSentinel {
+// startFakeSentinel starts one that knows others.
+func startFakeSentinel(t *testing.T, master int, others ...*fakeSentinel) *fakeSentinel {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { l.Close() })
 	s := &fakeSentinel{addr: l.Addr().String(), master: master}
+	for _, other := range others {
+		s.others = append(s.others, other.addr)
+	}
 	go func() {
 		for {
 			c, err := l.Accept()
@@ -280,8 +288,12 @@ func (s *fakeSentinel) serve(c net.Conn) {
 		s.mu.Lock()
 		switch request := strings.ToLower(string(b[:n])); {
 		case strings.Contains(request, "get-master-addr-by-name"):
-			port := fmt.Sprint(s.master.Port())
-			fmt.Fprintf(c, "*2\r\n$9\r\n127.0.0.1\r\n$%d\r\n%s\r\n*0\r\n", len(port), port)
+			s.asked.Add(1)
+			fmt.Fprintf(c, "*2\r\n+127.0.0.1\r\n+%d\r\n*%d\r\n", s.master, len(s.others))
+			for _, other := range s.others {
+				host, port, _ := net.SplitHostPort(other)
+				fmt.Fprintf(c, "*4\r\n+ip\r\n+%s\r\n+port\r\n+%s\r\n", host, port)
+			}
 		case strings.Contains(request, "subscribe"):
 			fmt.Fprint(c, "*3\r\n$9\r\nsubscribe\r\n$14\r\n+switch-master\r\n:1\r\n")
 			s.listeners = append(s.listeners, c)
@@ -298,7 +310,7 @@ func (s *fakeSentinel) listening() bool {
 	return len(s.listeners) > 0
 }
 
-func (s *fakeSentinel) announce(master *redistest.Server) {
+func (s *fakeSentinel) announce(master int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.master = master
@@ -316,13 +328,13 @@ func TestAnnouncedMasterIsUsedAtOnce(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	sentinel := startFakeSentinel(t, servers[0])
+	sentinel := startFakeSentinel(t, servers[0].Port())
 	c := open(t, sentinelOptions(sentinel.addr))
 	fillPool(t, c, 10)
 	await(t, sentinel.listening)
 	fastest := time.Hour // of several, because any one may meet a machine that stalls
 	for i := 1; i <= 6; i++ {
-		sentinel.announce(servers[i%2])
+		sentinel.announce(servers[i%2].Port())
 		start := time.Now()
 		await(t, func() bool {
 			number := redis.NewStringCmd("get", "number")
@@ -339,22 +351,141 @@ func TestAnnouncedMasterIsUsedAtOnce(t *testing.T) {
 	}
 }
 
+// startReplica starts a master and its replica.
+func startReplica(t *testing.T) (master, replica *redistest.Server) {
+	master, replica = redistest.Start(t), redistest.Start(t)
+	if err := replica.Client().Do("replicaof", "127.0.0.1", master.Port()).Err(); err != nil {
+		t.Fatal(err)
+	}
+	return master, replica
+}
+
 func TestReplicaIsNotTakenForTheMaster(t *testing.T) {
 	t.Parallel()
-	master, replica := redistest.Start(t), redistest.Start(t)
-	replicaOf := func(host string, port interface{}) {
-		if err := replica.Client().Do("replicaof", host, port).Err(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	replicaOf("127.0.0.1", master.Port())
-	c := open(t, sentinelOptions(startFakeSentinel(t, replica).addr))
+	_, replica := startReplica(t)
+	c := open(t, sentinelOptions(startFakeSentinel(t, replica.Port()).addr))
 	ctx := within(t, 20*time.Second)
 	if err := ping(ctx, c); err == nil || !strings.Contains(err.Error(), "is a replica") {
 		t.Errorf("ping: %v", err)
 	}
-	replicaOf("no", "one")
+	if err := replica.Client().Do("replicaof", "no", "one").Err(); err != nil {
+		t.Fatal(err)
+	}
 	await(t, func() bool { return ping(ctx, c) == nil })
+}
+
+// silentPort returns the port of a server that hangs.
+func silentPort(t *testing.T, server *redistest.Server) int {
+	proxy := redistest.Proxy(t, server.Addr())
+	proxy.Hold(true)
+	_, port, _ := net.SplitHostPort(proxy.Addr())
+	n, err := strconv.Atoi(port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func TestASentinelThatIsWrongIsPassedOver(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name    string
+		names   func(t *testing.T, master, replica *redistest.Server) (port int)
+		alone   bool // is the only one that is configured
+		opt     client.Options
+		failing int // attempts may fail: there is little time for each
+	}{
+		{name: "it names a replica", names: func(_ *testing.T, _, replica *redistest.Server) int { return replica.Port() }},
+		{name: "it names a replica, and the others", names: func(_ *testing.T, _, replica *redistest.Server) int { return replica.Port() }, alone: true},
+		{name: "it names a server that hangs", names: func(t *testing.T, master, _ *redistest.Server) int { return silentPort(t, master) }},
+		{name: "it names a server that hangs, and there is little time", opt: client.Options{DialTimeout: 250 * time.Millisecond}, failing: 20,
+			names: func(t *testing.T, master, _ *redistest.Server) int { return silentPort(t, master) }},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			master, replica := startReplica(t)
+			right := []*fakeSentinel{startFakeSentinel(t, master.Port()), startFakeSentinel(t, master.Port())}
+			wrong := startFakeSentinel(t, tt.names(t, master, replica), right...)
+			o := sentinelOptions(wrong.addr, right[0].addr, right[1].addr)
+			if tt.alone {
+				o.Addrs = o.Addrs[:1]
+			}
+			o.DialTimeout = tt.opt.DialTimeout
+			for _, s := range right {
+				s.others = []string{wrong.addr, right[0].addr, right[1].addr} // each is told of itself as well: that is the same
+			}
+			c := open(t, o)
+			ctx := within(t, 20*time.Second)
+			if n := failedAttempts(t, 20, func(i int) error { return setAndGet(ctx, c, fmt.Sprint("key", i)) }); n > tt.failing {
+				t.Errorf("%d attempts failed", n)
+			}
+			asked := wrong.asked.Load()
+			fillPool(t, c, 10)
+			await(t, func() bool { return right[0].asked.Load()+right[1].asked.Load() > 3 })
+			if n := wrong.asked.Load() - asked; n > 0 {
+				t.Errorf("the one that is wrong was asked %d more times", n)
+			}
+			if tt.failing == 0 && asked > 2 { // the watch asks at first as well
+				t.Errorf("it was asked %d times", asked)
+			}
+		})
+	}
+}
+
+func TestASentinelThatBecomesWrongDeposesNobody(t *testing.T) {
+	t.Parallel()
+	master, replica := startReplica(t)
+	sentinel := startFakeSentinel(t, master.Port())
+	c := open(t, sentinelOptions(sentinel.addr))
+	fillPool(t, c, 5)
+	await(t, sentinel.listening)
+	opened, asked := connections(t, master), sentinel.asked.Load()
+	sentinel.announce(replica.Port())
+	await(t, func() bool { return sentinel.asked.Load() > asked+1 }) // the first time all is done by then
+	fillPool(t, c, 5)
+	if n := connections(t, master) - opened; n > 0 {
+		t.Errorf("%d connections to the master were opened anew", n)
+	}
+}
+
+func TestAskingAMasterKeepsToTheContext(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name string
+		opt  client.Options
+		ctx  func() (context.Context, context.CancelFunc)
+	}{
+		{"dial timeout", client.Options{DialTimeout: 100 * time.Millisecond}, func() (context.Context, context.CancelFunc) {
+			return context.Background(), func() {}
+		}},
+		{"deadline", client.Options{}, func() (context.Context, context.CancelFunc) {
+			return context.WithTimeout(context.Background(), 100*time.Millisecond)
+		}},
+		{"deadline without Done", client.Options{}, func() (context.Context, context.CancelFunc) {
+			return deadline{context.Background(), time.Now().Add(100 * time.Millisecond)}, func() {}
+		}},
+		{"cancel", client.Options{}, func() (context.Context, context.CancelFunc) {
+			ctx, cancel := context.WithCancel(context.Background())
+			time.AfterFunc(100*time.Millisecond, cancel)
+			return ctx, cancel
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			_, port, _ := net.SplitHostPort(script(t, "+PONG\r\n", "")) // INFO gets no reply
+			master, _ := strconv.Atoi(port)
+			o := sentinelOptions(startFakeSentinel(t, master).addr)
+			o.DialTimeout = tt.opt.DialTimeout
+			c := open(t, o)
+			ctx, cancel := tt.ctx()
+			defer cancel()
+			start := time.Now()
+			err := ping(ctx, c)
+			if d := time.Since(start); err == nil || d > 2*time.Second {
+				t.Errorf("%v after %v", err, d)
+			}
+		})
+	}
 }
 
 func TestClosedFailoverClient(t *testing.T) {

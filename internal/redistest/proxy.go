@@ -17,6 +17,7 @@ type ProxyT struct {
 	delay    atomic.Int64
 	turns    atomic.Int64
 	accepted atomic.Int64
+	silences atomic.Int64
 
 	mu      sync.Mutex // protects what follows
 	target  string
@@ -116,6 +117,10 @@ func (p *ProxyT) Hold(hold bool) {
 	}
 }
 
+// Silence makes all connections that are open go silent, as a firewall does that drops them: nothing is forwarded any more,
+// and nothing is reset.
+func (p *ProxyT) Silence() { p.silences.Add(1) }
+
 // LoseReply makes the proxy lose the next reply to a request that holds the text: the server has executed it, meanwhile
 // happens, and then the connection is reset.
 func (p *ProxyT) LoseReply(text string, meanwhile func()) {
@@ -137,6 +142,8 @@ func (p *ProxyT) loses(request []byte) (meanwhile func(), lose bool) {
 
 func (p *ProxyT) serve(client net.Conn) {
 	defer client.Close()
+	since := p.silences.Load()
+	silent := func() bool { return p.silences.Load() != since }
 	p.mu.Lock()
 	refuse, release, target := p.refuse, p.release, p.target
 	p.mu.Unlock()
@@ -167,7 +174,7 @@ func (p *ProxyT) serve(client net.Conn) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		p.forward(server, client, func(request []byte) bool {
+		p.forward(server, client, silent, func(request []byte) bool {
 			if !asking.Swap(true) {
 				p.turns.Add(1)
 			}
@@ -177,7 +184,7 @@ func (p *ProxyT) serve(client net.Conn) {
 			return true
 		})
 	}()
-	p.forward(client, server, func([]byte) bool {
+	p.forward(client, server, silent, func([]byte) bool {
 		asking.Store(false)
 		meanwhile := losing.Load()
 		if meanwhile == nil {
@@ -190,9 +197,9 @@ func (p *ProxyT) serve(client net.Conn) {
 	<-done
 }
 
-// forward copies src to dst, later by the delay, until either ends. pass is called for what is read, before it goes on,
-// and decides whether it does.
-func (p *ProxyT) forward(dst, src net.Conn, pass func([]byte) bool) {
+// forward copies src to dst, later by the delay, until either ends; what is read while it is silent is lost. pass is called
+// for what is read, before it goes on, and decides whether it does.
+func (p *ProxyT) forward(dst, src net.Conn, silent func() bool, pass func([]byte) bool) {
 	type chunk struct {
 		data []byte
 		due  time.Time
@@ -203,7 +210,7 @@ func (p *ProxyT) forward(dst, src net.Conn, pass func([]byte) bool) {
 		for {
 			buf := make([]byte, 16<<10)
 			n, err := src.Read(buf)
-			if n > 0 {
+			if n > 0 && !silent() {
 				if !pass(buf[:n]) {
 					return
 				}

@@ -401,10 +401,10 @@ func TestSentinelsFollowFailovers(t *testing.T) {
 	}
 }
 
-func TestProxyCountsDelaysHoldsAndCuts(t *testing.T) {
+func TestProxyCountsDelaysHoldsCutsAndSilences(t *testing.T) {
 	s := redistest.Start(t)
 	p := redistest.Proxy(t, s.Addr())
-	c := newClient(t, &redis.Options{Addr: p.Addr(), PoolSize: 1})
+	c := newClient(t, &redis.Options{Addr: p.Addr(), PoolSize: 1, ReadTimeout: 500 * time.Millisecond})
 	if err := c.Ping().Err(); err != nil {
 		t.Fatal(err)
 	}
@@ -426,6 +426,18 @@ func TestProxyCountsDelaysHoldsAndCuts(t *testing.T) {
 		t.Errorf("after %v: %v", time.Since(began), err)
 	}
 	p.SetDelay(0)
+
+	before = s.Calls()["ping"]
+	p.Silence()
+	if err := c.Ping().Err(); err == nil || !strings.Contains(err.Error(), "i/o timeout") {
+		t.Errorf("through a silent connection: %v", err)
+	}
+	if n := s.Calls()["ping"] - before; n != 0 {
+		t.Errorf("%d pings came through a silent connection", n)
+	}
+	if err := c.Ping().Err(); err != nil {
+		t.Errorf("through a new connection: %v", err)
+	}
 
 	p.CutAll()
 	if err := c.Ping().Err(); err == nil {
