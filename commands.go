@@ -74,7 +74,6 @@ var errUnknown = fmt.Errorf("the reply was lost, and after more than %d other sa
 // too late.
 type commands struct {
 	*roundTrips
-	layout
 	prefix        string // with which every key begins
 	tombstoneLife int64  // longer than any command may be under way
 }
@@ -91,11 +90,13 @@ const (
 	tombstones  = "gone:{"
 	temporaries = "save:{"
 	removals    = "moved:{" // where no scripts can be run
+	surveys     = "survey:" // in the place of sessions
 )
 
 // auxiliary tells whether what stands behind the prefix in a key is none of a session.
 func auxiliary(name string) bool {
-	return strings.HasPrefix(name, tombstones) || strings.HasPrefix(name, temporaries) || strings.HasPrefix(name, removals)
+	return strings.HasPrefix(name, tombstones) || strings.HasPrefix(name, temporaries) || strings.HasPrefix(name, removals) ||
+		strings.HasPrefix(name, surveys)
 }
 
 func (c *commands) tombstone(key string) string { return c.prefix + tombstones + key + "}" }

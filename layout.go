@@ -7,7 +7,9 @@ import (
 	"context"
 	"encoding/hex"
 	"errors"
+	"slices"
 	"sync/atomic"
+	"time"
 
 	"github.com/beego-session/redis/internal/record"
 	"github.com/go-redis/redis/v7"
@@ -27,42 +29,51 @@ const bothExist = "return redis.call('EXISTS', KEYS[1], KEYS[2])"
 const surveyed = 16
 
 // survey finds out where the keys are, by keys of its own that it removes again. What cannot be found out, because this user
-// may not do it or the server does not take writes now, shows when a session is regenerated.
+// may not do it or the server cannot do it now, shows when a session is regenerated.
 func (c *commands) survey(ctx context.Context) error {
-	var keys []string
+	ctx = limit(ctx, time.Now().Add(c.timeLimit))
+	var keys []string // of sessions, each followed by that of its tombstone
 	var write, clear []redis.Cmder
 	for range surveyed {
-		key := c.prefix + "survey:" + hex.EncodeToString([]byte(record.NewVersion()))
-		for _, k := range []string{key, c.tombstone(key)} {
-			write = append(write, redis.NewStatusCmd("setex", k, temporaryLife, ""))
-			clear = append(clear, redis.NewIntCmd("del", k))
-		}
-		keys = append(keys, key)
+		key := c.prefix + surveys + hex.EncodeToString([]byte(record.NewVersion()))
+		keys = append(keys, key, c.tombstone(key))
 	}
-	if err := c.do(ctx, write...); isReply(err, "MOVED ") {
+	for _, key := range keys {
+		write = append(write, redis.NewStatusCmd("setex", key, minTombstoneLife, ""))
+		clear = append(clear, redis.NewIntCmd("del", key))
+	}
+	if _, err := c.attempt(ctx, write...); isReply(err, "MOVED ") {
 		return errors.New("this is a node of a cluster with several: use the provider redis_cluster, or the mode cluster")
 	} else if err != nil {
+		return ctx.Err()
+	}
+	defer func() { _, _ = c.attempt(ctx, clear...) }() // or they expire
+
+	var sessions, parts, there []redis.Cmder
+	for i := 0; i < len(keys); i += 2 {
+		sessions = append(sessions, redis.NewCmd("eval", bothExist, 2, keys[0], keys[i]))
+		parts = append(parts, redis.NewCmd("eval", bothExist, 2, keys[i], keys[i+1]))
+		there = append(there, redis.NewIntCmd("exists", keys[i]), redis.NewIntCmd("exists", keys[i+1]))
+	}
+	if _, err := c.attempt(ctx, slices.Concat(sessions, parts, there)...); err != nil && (retryable(err) || !isReply(err, "")) {
+		return ctx.Err()
+	}
+	if err := sessions[0].Err(); err != nil { // of one key, given twice
+		c.noteRefusal(err)
 		return nil
 	}
-	defer func() { _ = c.do(ctx, clear...) }() // or they expire
-
-	var sessions, parts []redis.Cmder
-	for _, key := range keys {
-		sessions = append(sessions, redis.NewCmd("eval", bothExist, 2, keys[0], key))
-		parts = append(parts, redis.NewCmd("eval", bothExist, 2, key, c.tombstone(key)))
+	for _, key := range there {
+		if key.(*redis.IntCmd).Val() != 1 {
+			return nil // evicted
+		}
 	}
-	_ = c.do(ctx, append(sessions, parts...)...) // what comes of each is in it
-	together := func(cmds []redis.Cmder) bool {
-		for _, cmd := range cmds {
+	together := func(scripts []redis.Cmder) bool {
+		for _, cmd := range scripts {
 			if cmd.Err() != nil || cmd.(*redis.Cmd).Val() != int64(2) {
 				return false
 			}
 		}
 		return true
-	}
-	if err := sessions[0].Err(); err != nil { // a script of one key
-		c.noteRefusal(err)
-		return nil
 	}
 	c.sharded.Store(!together(sessions))
 	c.apart.Store(!together(parts))

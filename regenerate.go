@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/beego-session/redis/internal/record"
@@ -40,7 +41,7 @@ func (c *commands) regenerate(ctx context.Context, oldKey, key string, life int6
 	version := record.NewVersion()
 	keys := []string{oldKey, key, c.tombstone(oldKey), c.tombstone(key)}
 	get := redis.NewStringCmd("get", key)
-	_, doubtful, err := c.eval(c.forward(ctx), run{
+	reply, doubtful, err := c.eval(c.forward(ctx), run{
 		script: regenerateScript, keys: keys, after: []redis.Cmder{get},
 		args: []any{string(version), string(record.Empty(version)), life, c.tombstoneLife},
 	})
@@ -54,31 +55,47 @@ func (c *commands) regenerate(ctx context.Context, oldKey, key string, life int6
 	switch {
 	case err == nil && get.Err() == nil:
 		return written(record.Value(get.Val()), life), nil
-	case err == nil && oldKey != key: // it went to where nobody finds it: another server has the new id
-		c.sharded.Store(true)
+	case err == nil && oldKey == key:
+		return stored{}, errRemoved
+	case err == nil:
+		// It may have gone to where nobody finds it, because another server has the new id.
 		if err := takeBack(); err != nil {
-			return stored{}, fmt.Errorf("the session is on a server where its new id is not looked for, and taking it back failed: %w", err)
+			return stored{}, fmt.Errorf("the session is not found under its new id, and taking it back failed: %w", err)
 		}
 		old, err := c.read(ctx, oldKey)
-		if err == nil && !old.present {
-			err = errors.New("the session was removed as soon as it had its new id")
-		}
-		if err != nil {
+		switch {
+		case err != nil:
 			return stored{}, err
+		case old.present:
+			c.sharded.Store(true)
+		case reply != int64(2):
+			return stored{}, errRemoved
 		}
 		return c.copyAndRemove(ctx, oldKey, key, life)
-	case err == nil:
-		return stored{}, errors.New("the session was removed as soon as it had its new id")
 	case isReply(err, "CROSSSLOT "):
 		c.sharded.Store(true)
 		return c.copyAndRemove(ctx, oldKey, key, life)
-	case doubtful && oldKey != key:
-		return stored{}, c.unless(err, takeBack)
+	case c.scriptless() && oldKey != key:
+		// A proxy may have said in words that are not known here that its connection failed. By this tombstone of the new id the
+		// script does nothing from now on; whether it was done is seen there.
+		get := redis.NewStringCmd("get", key)
+		if err := c.do(ctx, c.bury(key, version), get); err != nil {
+			return stored{}, fmt.Errorf("%w; and whether the session was moved before is not known", err)
+		}
+		if moved := record.Value(get.Val()); moved.Version() == version {
+			return written(moved, life), nil
+		}
+		return c.copyAndRemove(ctx, oldKey, key, life)
 	case c.scriptless():
 		return c.copyAndRemove(ctx, oldKey, key, life)
+	case doubtful && oldKey != key:
+		return stored{}, c.unless(err, takeBack)
 	}
 	return stored{}, err
 }
+
+// errRemoved is the error of a regenerate whose session has gone.
+var errRemoved = errors.New("the session was removed as soon as it had its new id")
 
 // errTaken is the error of taking back a move from an id that is no longer free.
 var errTaken = errors.New("the old id was destroyed or created anew in between, and the session stays under the new one")
@@ -191,13 +208,23 @@ func (c *commands) removeCopied(ctx context.Context, key string, copied record.V
 			args: []any{tail, start, string(version), c.tombstoneLife},
 		}
 		if c.apart.Load() {
-			remove.keys, remove.before = remove.keys[:1], []redis.Cmder{c.bury(key, version)}
+			if err := c.do(ctx, c.bury(key, version)); err != nil {
+				return 0, "", false, err
+			}
+			remove.keys = remove.keys[:1]
 		}
 		reply, doubtful, err := c.eval(ctx, remove)
 		switch v, found := judge(reply); {
-		case err != nil && !c.scriptless():
-			return 0, "", doubtful, err
+		case err != nil && (!c.scriptless() || c.apart.Load()):
+			return 0, "", doubtful || c.scriptless(), err
 		case err != nil:
+			// As in regenerate: it may have been done all the same.
+			tombstone := redis.NewStringCmd("get", c.tombstone(key))
+			if err := c.do(ctx, tombstone); err != nil {
+				return 0, "", true, err
+			} else if strings.Contains(tombstone.Val(), string(version)) {
+				return saved, copied, false, nil
+			}
 		case v == saved:
 			return saved, copied, false, nil
 		case doubtful && reply == int64(-1):
@@ -253,6 +280,16 @@ func (c *commands) unremove(ctx context.Context, key, copyKey string, copied rec
 func (c *commands) giveBack(ctx context.Context, oldKey, key string, moved record.Value, life int64) error {
 	if oldKey == key {
 		return nil
+	}
+	if c.apart.Load() {
+		old, err := c.look(ctx, oldKey)
+		if err == nil {
+			_, err = c.place(ctx, oldKey, old, moved.Moved(record.NewVersion()), life)
+		}
+		if err == nil {
+			err = c.remove(ctx, key)
+		}
+		return err
 	}
 	err := c.unremove(ctx, oldKey, key, moved.Unmoved(), moved.Version(), life)
 	if err == nil && c.scriptless() {

@@ -10,43 +10,53 @@
 -- ARGV[4]  how many seconds a tombstone lasts
 --
 -- The value does not pass through Lua: the client reads it from the new id. The tombstone of the old id holds the version
--- of each move from it, with 'new' behind it where there was nothing to move; only a log-out begins it anew.
+-- of each move from it, with 'new' behind it where there was nothing to move; only a log-out begins it anew. What makes the new
+-- id comes last: where the user may not run one of the commands, nothing has moved.
 --
--- Returns 1 when moved, also if that was before and only the reply was lost, and 0 where unregenerate.lua came first.
+-- Returns 1 when moved, 2 where there was nothing to move, either also if that was before and only the reply was lost, and 0
+-- where unregenerate.lua came first.
 
 local same = KEYS[1] == KEYS[2]
 local tombstone = redis.call('GET', KEYS[3]) or ''
 if not same then
   if redis.call('GET', KEYS[4]) == ARGV[1] then
     return 0
-  elseif string.find(tombstone, ARGV[1], 1, true) then
-    return 1
+  end
+  local _, at = string.find(tombstone, ARGV[1], 1, true)
+  if at then
+    return string.sub(tombstone, at + 1, at + 3) == 'new' and 2 or 1
   end
 end
 if #tombstone > 900 then
   tombstone = ''
 end
 tombstone = tombstone .. ARGV[1]
-if redis.call('STRLEN', KEYS[1]) == 0 then
-  if redis.call('EXISTS', KEYS[1]) == 0 then
-    tombstone = tombstone .. 'new'
-  end
-  redis.call('SET', KEYS[2], ARGV[2])
-  if not same then
-    redis.call('DEL', KEYS[1])
-  end
-else
-  if not same then
-    redis.call('RENAME', KEYS[1], KEYS[2])
-  end
-  redis.call('APPEND', KEYS[2], ARGV[1])
+local empty = redis.call('STRLEN', KEYS[1]) == 0
+local new = empty and redis.call('EXISTS', KEYS[1]) == 0
+if new then
+  tombstone = tombstone .. 'new'
 end
 if not same then
   redis.call('SETEX', KEYS[3], ARGV[4], tombstone)
 end
-if ARGV[3] == '0' then
-  redis.call('PERSIST', KEYS[2])
+if empty then
+  if not same then
+    redis.call('DEL', KEYS[1])
+  end
+  if ARGV[3] == '0' then
+    redis.call('SET', KEYS[2], ARGV[2])
+  else
+    redis.call('SETEX', KEYS[2], ARGV[3], ARGV[2])
+  end
 else
-  redis.call('EXPIRE', KEYS[2], ARGV[3])
+  redis.call('APPEND', KEYS[1], ARGV[1])
+  if ARGV[3] == '0' then
+    redis.call('PERSIST', KEYS[1])
+  else
+    redis.call('EXPIRE', KEYS[1], ARGV[3])
+  end
+  if not same then
+    redis.call('RENAME', KEYS[1], KEYS[2])
+  end
 end
-return 1
+return new and 2 or 1

@@ -36,6 +36,7 @@ type roundTrips struct {
 	timeLimit  time.Duration // how long one call may take, with all its retries
 
 	servers sync.Map // *server by address; "" is the one that has all keys
+	layout
 
 	refused   atomic.Int64 // when the server refused a script last, in ns since 1970; 0: it runs them, as far as is known
 	onRefusal func(error)  // is told so, once
@@ -54,7 +55,9 @@ func (r *roundTrips) cluster() interface {
 // server returns the server of a call. A call for several servers, or for one that is not known, shares nothing.
 func (r *roundTrips) server(cmds ...redis.Cmder) *server {
 	addr := ""
-	if r.cluster() != nil {
+	if r.sharded.Load() {
+		return &server{health: new(health)}
+	} else if r.cluster() != nil {
 		known, ok := r.client.(client.Client)
 		for i, cmd := range cmds {
 			at := ""
@@ -87,7 +90,7 @@ func keyOf(cmd redis.Cmder) string {
 	return ""
 }
 
-// writes tells whether one of the commands is none that a read-only server would serve.
+// writes tells whether a server that is read-only would refuse one of the commands.
 func writes(cmds []redis.Cmder) bool {
 	for _, cmd := range cmds {
 		switch cmd.Name() {
@@ -126,25 +129,32 @@ func (r *roundTrips) attempt(ctx context.Context, cmds ...redis.Cmder) (doubtful
 		return false, outage
 	}
 	c := &call{ctx: ctx, cmds: cmds, lanes: s.lanes}
-	if err := r.travel(c); errors.Is(err, context.DeadlineExceeded) {
-		return true, r.unserved(s, begun, cmds[0], err) // and the call may still be under way
-	} else if err != nil {
+	if err := r.travel(c); err != nil { // and the call may still be under way
+		if errors.Is(err, context.DeadlineExceeded) {
+			err = r.unserved(ctx, s, begun, cmds[0], err)
+		}
 		return true, err
 	}
+	var failed redis.Cmder
+	doubtful = c.lost
 	for _, cmd := range cmds {
-		err := unwrap(cmd.Err())
-		switch {
-		case err == nil || err == redis.Nil:
-			continue
-		case retryable(err) && !isReply(err, "TRYAGAIN "):
-			err = r.unserved(s, begun, cmd, err)
-		case isReply(err, ""):
-			s.serves(false)
+		if err := unwrap(cmd.Err()); err != nil && err != redis.Nil {
+			doubtful = doubtful || !isReply(err, "") || isLoss(err)
+			if failed == nil {
+				failed = cmd
+			}
 		}
-		return c.lost || !isReply(err, "") || isLoss(err), err
 	}
-	s.serves(writes(cmds))
-	return c.lost, nil
+	if failed == nil {
+		s.serves(writes(cmds))
+		return doubtful, nil
+	}
+	if err = unwrap(failed.Err()); retryable(err) && !isReply(err, "TRYAGAIN ") {
+		err = r.unserved(ctx, s, begun, failed, err)
+	} else if isReply(err, "") {
+		s.serves(false)
+	}
+	return doubtful, err
 }
 
 // unserved is the error of an attempt that the server did not serve, and when the first such attempt began.
@@ -155,16 +165,24 @@ type unserved struct {
 
 func (u unserved) Unwrap() error { return u.error }
 
+// hasty is how soon a caller's own deadline may end an attempt without that telling anything of the server.
+const hasty = 300 * time.Millisecond
+
 // unserved takes note of an attempt that the server did not serve.
-func (r *roundTrips) unserved(s *server, begun time.Time, cmd redis.Cmder, err error) error {
-	if isReply(err, "READONLY ") || isReply(err, "MASTERDOWN ") {
+func (r *roundTrips) unserved(ctx context.Context, s *server, begun time.Time, cmd redis.Cmder, err error) error {
+	if over(ctx) && time.Since(begun) < hasty {
+		return err
+	}
+	if isReply(err, "READONLY ", "MASTERDOWN ") {
 		if own, ok := r.client.(client.Client); ok {
 			own.Renew() // the address may have become that of another server
 		}
 	}
-	since := s.fails(begun, err)
-	if s.lanes != nil && r.outageTime > 0 && time.Since(since) >= r.outageTime {
-		s.probe(r.client, keyOf(cmd), since)
+	writesAlone := isReply(err, "READONLY ", "NOREPLICAS ")
+	since := s.fails(begun, writesAlone, r.outageTime)
+	// Of a server that refuses writes, and of one that a proxy has lost, a probe tells nothing: the address answers.
+	if s.lanes != nil && r.outageTime > 0 && time.Since(since) >= r.outageTime && !writesAlone && !isLoss(err) {
+		s.probe(r.client, keyOf(cmd), outage{since, err}, r.timeLimit)
 	}
 	return unserved{err, since}
 }
@@ -355,13 +373,21 @@ func retryable(err error) bool {
 	}
 	var netErr net.Error
 	return errors.As(err, &netErr) || isReply(err, "LOADING ", "BUSY ", "READONLY ", "NOREPLICAS ", "MASTERDOWN ", "CLUSTERDOWN ", "TRYAGAIN ",
-		"ERR max number of clients reached")
+		"ERR max number of clients ")
 }
 
 // isLoss recognises how a proxy says that its connection to the server failed: nobody knows whether the server has executed
-// the command. It is twemproxy that says it in the words of strerror(3), and Envoy that speaks of its upstream.
+// the command. Proxies have words of their own for it; those that are not known here are read as a refusal of scripts, of
+// which regenerate finds out whether it was one.
 func isLoss(err error) bool {
-	return isReply(err, "ERR Connection ", "ERR Broken pipe", "ERR No route to host", "ERR Host is ", "ERR Network is ", "upstream failure", "no upstream host")
+	return isReply(err,
+		"ERR Connection ", "ERR Broken pipe", "ERR No route to host", "ERR Host is ", "ERR Network is ", "ERR Invalid argument", // twemproxy: strerror(3)
+		"upstream failure", "upstream protocol error", "no upstream host", // Envoy
+		"ERR handle response",                                                       // Codis
+		"ERR server connection close", "ERR no server ", "ERR deliver request fail", // predixy
+		"ERR proxy upstream not available", // camellia
+		"ERR internal error",               // ElastiCache Serverless
+	)
 }
 
 // isReply tells whether err is the server's own, and begins like one of the prefixes.
@@ -381,11 +407,15 @@ func (replyError) RedisError() {}
 // wrapped is how Redis 4 to 6.2 answer where a command in a script fails: the reply stands behind the last colon and dash.
 var wrapped = regexp.MustCompile(`^ERR Error running script \(call to f_[0-9a-f]*\): (?:@user_script: ?[0-9]+: )+-([A-Z]+ .*)`)
 
-// unwrap returns the reply to a command in a script like that to any other command, as later versions do by themselves.
+// unwrap returns the reply to a command in a script like that to any other command, as later versions do by themselves, and
+// one to an unknown command without its arguments, which may be ids.
 func unwrap(err error) error {
 	if reply, ok := err.(redis.Error); ok {
 		if inner := wrapped.FindStringSubmatch(reply.Error()); inner != nil {
 			return replyError(inner[1])
+		}
+		if text, _, quotes := strings.Cut(reply.Error(), ", with args beginning with"); quotes {
+			return replyError(text)
 		}
 	}
 	return err
@@ -435,13 +465,13 @@ func (r *roundTrips) evalOnce(ctx context.Context, run run, args []any) (reply a
 		r.refused.CompareAndSwap(refused, 0)
 	}
 	r.noteRefusal(cmd.Err())
-	return cmd.Val(), doubtful, err
+	return cmd.Val(), doubtful || err != nil && cmd.Err() == nil, err
 }
 
 // noteRefusal takes note of the error of a script that the server refuses.
 func (r *roundTrips) noteRefusal(err error) {
 	if refusesScripts(err) && r.refused.Swap(time.Now().UnixNano()) == 0 {
-		r.onRefusal(err)
+		r.onRefusal(unwrap(err))
 	}
 }
 
@@ -455,10 +485,10 @@ func (r *roundTrips) scriptless() bool {
 }
 
 // refusesScripts recognises a server or proxy that runs no scripts, and a user who may not run them or what is in them.
-// Each says it in words of its own. Errors of a script itself name the line, or that it does not compile.
+// Each says it in words of its own. Errors of a script itself name a line of it, and a limit that was exceeded is no refusal.
 func refusesScripts(err error) bool {
-	var reply redis.Error
-	if !errors.As(err, &reply) || isLoss(err) || isReply(err, "ERR max number of clients reached") {
+	reply, ok := err.(redis.Error) // not what wraps one: that is of opening the connection
+	if !ok || isLoss(err) {
 		return false
 	}
 	text := reply.Error()
@@ -467,5 +497,10 @@ func refusesScripts(err error) bool {
 			return true
 		}
 	}
-	return strings.HasPrefix(text, "ERR ") && !strings.Contains(text, "user_script") && !strings.Contains(text, "script: ")
+	for _, other := range []string{"user_script", "script: ", "Error running script", "max number of clients", "exceeded"} {
+		if strings.Contains(text, other) {
+			return false
+		}
+	}
+	return strings.HasPrefix(text, "ERR ")
 }

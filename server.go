@@ -5,6 +5,7 @@ package redis
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync/atomic"
 	"time"
@@ -21,13 +22,15 @@ type server struct {
 
 // health is whether a server serves.
 type health struct {
-	// When an attempt began that failed and after which none has succeeded, in ns since 1970; 0: there is none. A server
-	// that refuses writes may well serve reads.
-	failing, refusing atomic.Int64
+	served            atomic.Int64 // when it did last, to a millisecond, in ns since 1970
+	failing, refusing trouble      // in everything, and in writes alone
 
 	probing atomic.Bool
 	down    atomic.Pointer[outage]
 }
+
+// trouble is a run of attempts that failed and between which none succeeded. Its times are in ns since 1970, and 0 is none.
+type trouble struct{ since, last atomic.Int64 }
 
 // outage is why the server is known not to serve.
 type outage struct {
@@ -43,56 +46,74 @@ func (o *outage) Unwrap() error { return o.cause }
 
 // serves says that an attempt succeeded.
 func (h *health) serves(write bool) {
-	for _, since := range []*atomic.Int64{&h.failing, &h.refusing} {
-		if since.Load() != 0 && (write || since == &h.failing) {
-			since.Store(0)
-		}
+	if now := time.Now().UnixNano(); now-h.served.Load() > int64(time.Millisecond) {
+		h.served.Store(now)
+	}
+	if h.failing.since.Load() != 0 {
+		h.failing.since.Store(0)
+	}
+	if write && h.refusing.since.Load() != 0 {
+		h.refusing.since.Store(0)
 	}
 	if h.down.Load() != nil {
 		h.down.Store(nil)
 	}
 }
 
-// fails says that an attempt failed, and returns when the first of its kind began.
-func (h *health) fails(begun time.Time, err error) time.Time {
-	since := &h.failing
-	if isReply(err, "READONLY ") || isReply(err, "NOREPLICAS ") {
-		since = &h.refusing
+// fails says that an attempt failed, and returns since when all have. What was before a quiet time of the length given does
+// not count.
+func (h *health) fails(begun time.Time, writesAlone bool, quiet time.Duration) (since time.Time) {
+	t, first := &h.failing, begun.UnixNano()
+	if writesAlone {
+		t = &h.refusing
+	} else {
+		first = max(first, h.served.Load())
 	}
-	if !since.CompareAndSwap(0, begun.UnixNano()) {
-		if first := since.Load(); first != 0 {
-			return time.Unix(0, first)
+	now := time.Now().UnixNano()
+	if last := t.last.Swap(now); now-last > int64(quiet) {
+		t.since.Store(first)
+	} else if !t.since.CompareAndSwap(0, first) {
+		if earlier := t.since.Load(); earlier != 0 {
+			first = earlier
 		}
 	}
-	return begun
+	return time.Unix(0, first)
 }
 
-// Times of the probe that finds out whether a server serves again.
 const (
-	probeTime     = time.Second
+	probeTime     = time.Second // how long a probe may take before the server is taken to be down
 	probeInterval = 50 * time.Millisecond
 )
 
-// probe asks a server until it serves. Until then it is down, and requests fail at once. It ends when the client is closed, and
-// does not keep it from being so.
-func (h *health) probe(client redis.UniversalClient, key string, since time.Time) {
+// probe asks a server for a key until it serves, each time within the limit. Until then it is down, and requests fail at once.
+// It ends when the client is closed, and does not keep it from being so.
+func (h *health) probe(client redis.UniversalClient, key string, known outage, limit time.Duration) {
 	if !h.probing.CompareAndSwap(false, true) {
 		return
 	}
+	ask := func() (err error) {
+		defer func() { _ = recover() }() // a hook of the application that panics shall do so in its callers
+		ctx, cancel := context.WithTimeout(context.Background(), limit)
+		defer cancel()
+		return client.ProcessContext(ctx, redis.NewIntCmd("exists", key))
+	}
 	go func() {
 		defer h.probing.Store(false)
-		defer func() { _ = recover() }() // a hook of the application that panics shall do so in its callers
+		defer h.serves(false)
+		answer := make(chan error, 1)
 		for {
-			err := func() error {
-				ctx, cancel := context.WithTimeout(context.Background(), probeTime)
-				defer cancel()
-				return client.ProcessContext(ctx, redis.NewIntCmd("exists", key))
-			}()
-			if err == nil || !retryable(err) {
-				h.serves(false)
+			go func() { answer <- ask() }()
+			var err error
+			select {
+			case err = <-answer:
+			case <-time.After(probeTime):
+				h.down.Store(&known)
+				err = <-answer
+			}
+			if err == nil || errors.Is(err, redis.ErrClosed) || isReply(err, "") && !retryable(err) {
 				return
 			}
-			h.down.Store(&outage{since, err})
+			h.down.Store(&outage{known.since, err})
 			time.Sleep(probeInterval)
 		}
 	}()

@@ -87,7 +87,7 @@ func (d *dialer) fail(err error) {
 
 // renewInterval is how often all connections are opened anew at most: a server that refuses writes for long may well serve
 // reads.
-const renewInterval = 100 * time.Millisecond
+const renewInterval = time.Second
 
 // renew has every connection opened anew before it is used again.
 func (d *dialer) renew() {
