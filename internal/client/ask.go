@@ -11,10 +11,10 @@ import (
 // patience is how long a server may be silent before the next one is asked as well, if there is time for that.
 const patience = 300 * time.Millisecond
 
-// firstAnswer asks the addresses in turn and returns the first answer, whose it is, and which failed before that. An address
-// that fails, or is silent for a while, does not keep the next from being asked. If all fail, the errors are all in the
-// error. What is answered later is lost.
-func firstAnswer[T any](ctx context.Context, addrs []string, ask func(context.Context, string) (T, error)) (answer T, from string, failed []string, err error) {
+// firstAnswer asks the addresses in turn and returns the first answer, and whose it is. An address that fails, or is silent
+// for a while, does not keep the next from being asked. If all fail, the errors are all in the error. What is answered later
+// is lost.
+func firstAnswer[T any](ctx context.Context, addrs []string, ask func(context.Context, string) (T, error)) (answer T, from string, err error) {
 	type reply struct {
 		answer T
 		addr   string
@@ -47,15 +47,15 @@ func firstAnswer[T any](ctx context.Context, addrs []string, ask func(context.Co
 		select {
 		case r := <-replies:
 			if r.err == nil {
-				return r.answer, r.addr, failed, nil
+				return r.answer, r.addr, nil
 			}
-			failed, errs = append(failed, r.addr), append(errs, r.err)
+			errs = append(errs, r.err)
 			askNext()
 		case <-silence.C:
 			askNext()
 		}
 	}
-	return answer, "", failed, errs
+	return answer, "", errs
 }
 
 // askError holds why each server gave no answer.

@@ -115,7 +115,7 @@ func (t *topology) slots() ([]redis.ClusterSlot, error) {
 	t.mu.Unlock()
 	ctx, cancel := context.WithTimeout(context.Background(), t.timeout)
 	defer cancel()
-	view, from, _, err := firstAnswer(ctx, addrs, t.ask)
+	view, from, err := firstAnswer(ctx, addrs, t.ask)
 	if err != nil {
 		return nil, fmt.Errorf("no node of the cluster told its slots: %w", err)
 	}

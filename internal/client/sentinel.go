@@ -9,6 +9,7 @@ package client
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -136,7 +137,7 @@ func (s *sentinels) find(ctx context.Context, look bool) (*socket, context.Conte
 		}
 		return m, nil
 	}
-	found, from, failed, err := firstAnswer(ctx, addrs, ask)
+	found, from, err := firstAnswer(ctx, addrs, ask)
 	if err != nil { // one that knows the master wrongly may know the others
 		var more []string
 		told.Range(func(_, others any) bool {
@@ -145,7 +146,7 @@ func (s *sentinels) find(ctx context.Context, look bool) (*socket, context.Conte
 		})
 		if more = slices.DeleteFunc(more, func(addr string) bool { return slices.Contains(addrs, addr) }); len(more) > 0 {
 			var errs error
-			if found, from, _, errs = firstAnswer(ctx, more, ask); errs != nil {
+			if found, from, errs = firstAnswer(ctx, more, ask); errs != nil {
 				err = askError{err, errs}
 			} else {
 				err = nil
@@ -166,7 +167,7 @@ func (s *sentinels) find(ctx context.Context, look bool) (*socket, context.Conte
 	}
 	if turn > s.answered {
 		s.answered = turn
-		s.addrs = reorder(addrs, from, failed, appendNew(found.others, s.seeds))
+		s.addrs = reorder(addrs, from, appendNew(found.others, s.seeds))
 	}
 	if s.reign == nil || s.current != found.master {
 		if s.reign != nil {
@@ -343,14 +344,26 @@ func (s *sentinels) close() {
 	}
 }
 
-// reorder returns the addresses of Sentinels in the order in which they are to be asked: the one that was right first, those
-// that failed last, the others as they were.
-func reorder(addrs []string, right string, failed, known []string) []string {
-	addrs = appendNew([]string{right}, addrs, known)
-	addrs = slices.DeleteFunc(addrs, func(addr string) bool {
-		return slices.Contains(failed, addr) || addr != right && !slices.Contains(known, addr)
-	})
-	return appendNew(addrs, failed)
+// reorder returns the addresses of Sentinels in the order in which they are to be asked: the one that was right first, the
+// others as they were, and last those that were asked before it.
+func reorder(addrs []string, right string, known []string) []string {
+	at := slices.Index(addrs, right)
+	if at < 0 {
+		at = len(addrs) // all of them were asked
+	}
+	place := func(addr string) int {
+		i := slices.Index(addrs, addr)
+		switch {
+		case i < 0:
+			return len(addrs)
+		case i < at:
+			return len(addrs) + 1 + i
+		}
+		return i
+	}
+	order := appendNew([]string{right}, known)
+	slices.SortStableFunc(order, func(a, b string) int { return cmp.Compare(place(a), place(b)) })
+	return order
 }
 
 // appendNew appends those addresses that are not yet in the list.
