@@ -71,6 +71,25 @@ func connect(c config, own redis.UniversalClient, addr string) *commands {
 // each other, and what is in a cycle is never finalized.
 type owner struct{ client redis.UniversalClient }
 
+// survey finds out which keys may be used together, where the configuration does not say it.
+func (b *backend) survey(ctx context.Context) error {
+	one := b.sharded != nil && !*b.sharded
+	if one || b.client.Mode != client.Standalone || b.commands.cluster() != nil {
+		return nil
+	}
+	if err := b.commands.survey(ctx); err != nil {
+		return err
+	}
+	if b.sharded != nil {
+		b.commands.sharded.Store(true)
+	}
+	if b.commands.apart.Load() {
+		b.log(fmt.Errorf("session/redis: the proxy at %s does not keep keys with the same {tag} together (in twemproxy: hash_tag: \"{}\"): "+
+			"a request that is under way when its session is logged out can bring it back, and a regenerate whose reply is lost fails", b.addr))
+	}
+	return nil
+}
+
 // exist looks whether there is a session, for the read that follows as well.
 func (b *backend) exist(ctx context.Context, sid string) (bool, error) {
 	look := b.requests.looks.Begin(sid)

@@ -74,7 +74,8 @@ type Provider struct {
 
 // NewProvider returns a provider on a client that the application has configured itself, with its hooks, its tracing
 // or its dialer. Register it with session.Register under a name of its own. Its configuration may be empty, or hold
-// key_prefix, skip_empty, touch_interval, sharded, and max_retries and outage_time for the retries beyond those of the client. The client stays
+// key_prefix, skip_empty, touch_interval, sharded, and for the retries beyond those of the client max_retries and
+// outage_time. Calls through a cluster's client share no round trips, as its masters are not known. The client stays
 // the application's to close.
 func NewProvider(c redis.UniversalClient) *Provider { return &Provider{own: c} }
 
@@ -112,17 +113,8 @@ func (p *Provider) SessionInit(ctx context.Context, maxlifetime int64, cfg strin
 	if err := b.commands.ready(background(ctx)); err != nil {
 		return b.wrap("connect", "", err)
 	}
-	if parsed.client.Mode == client.Standalone && b.commands.cluster() == nil && (parsed.sharded == nil || *parsed.sharded) {
-		if err := b.commands.survey(background(ctx)); err != nil {
-			return b.wrap("connect", "", err)
-		}
-		if parsed.sharded != nil {
-			b.commands.sharded.Store(true)
-		}
-		if b.commands.apart.Load() {
-			b.log(errors.New("session/redis: the proxy at " + b.addr + " does not keep keys with the same {tag} together (in twemproxy: " +
-				`hash_tag: "{}"): a request that is under way when its session is logged out can bring it back, and a regenerate whose reply is lost fails`))
-		}
+	if err := b.survey(background(ctx)); err != nil {
+		return b.wrap("connect", "", err)
 	}
 	p.hold(parsed)
 	p.backend.Store(b)
