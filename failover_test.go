@@ -19,7 +19,7 @@ import (
 )
 
 func TestRequestsGoOnWhile(t *testing.T) {
-	for _, event := range []struct {
+	events := []struct {
 		name  string
 		start func(t *testing.T) (config string, happens func())
 	}{
@@ -30,14 +30,6 @@ func TestRequestsGoOnWhile(t *testing.T) {
 				s.Failover()
 			}
 		}},
-		{"a Sentinel's master is killed", func(t *testing.T) (string, func()) {
-			s := redistest.StartSentinel(t, redistest.SentinelOptions{})
-			return sentinelConfig(s), func() {
-				s.Master().AwaitReplica()
-				s.Master().Kill()
-				s.AwaitMaster(s.Replica())
-			}
-		}},
 		{"a cluster's master is killed", func(t *testing.T) (string, func()) {
 			c := redistest.StartCluster(t, redistest.ClusterOptions{})
 			return clusterConfig(c, ""), func() {
@@ -45,6 +37,14 @@ func TestRequestsGoOnWhile(t *testing.T) {
 				master.AwaitReplica()
 				master.Kill()
 				c.AwaitHealthy()
+			}
+		}},
+		{"a Sentinel's master is killed", func(t *testing.T) (string, func()) {
+			s := redistest.StartSentinel(t, redistest.SentinelOptions{})
+			return sentinelConfig(s), func() {
+				s.Master().AwaitReplica()
+				s.Master().Kill()
+				s.AwaitMaster(s.Replica())
 			}
 		}},
 		{"a cluster's slot migrates", func(t *testing.T) (string, func()) {
@@ -63,7 +63,8 @@ func TestRequestsGoOnWhile(t *testing.T) {
 				m.Finish()
 			}
 		}},
-	} {
+	}
+	for _, event := range events[:redistest.Times(2, len(events))] {
 		t.Run(event.name, func(t *testing.T) {
 			config, happens := event.start(t)
 			l := &load{T: t, p: open(t, config, life), regenerates: strings.Contains(event.name, "migrates")}
