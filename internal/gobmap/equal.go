@@ -90,16 +90,17 @@ func same(a, b reflect.Value, depth int) bool {
 }
 
 // sameEntries compares maps of the same length. A key that cannot be looked up, a
-// NaN or a pointer, is looked for.
+// NaN or a pointer, is looked for. So is one with a zero in it, because looking it
+// up finds that of the other sign as well.
 func sameEntries(a, b reflect.Value, depth int) bool {
 	var rest [][2]reflect.Value // of b
 	for entries := b.MapRange(); entries.Next(); {
-		if !a.MapIndex(entries.Key()).IsValid() {
+		if !lookUp(a, entries.Key()).IsValid() {
 			rest = append(rest, [2]reflect.Value{entries.Key(), entries.Value()})
 		}
 	}
 	for entries := a.MapRange(); entries.Next(); {
-		if found := b.MapIndex(entries.Key()); found.IsValid() {
+		if found := lookUp(b, entries.Key()); found.IsValid() {
 			if !same(entries.Value(), found, depth) {
 				return false
 			}
@@ -114,6 +115,38 @@ func sameEntries(a, b reflect.Value, depth int) bool {
 		rest = slices.Delete(rest, i, i+1)
 	}
 	return true
+}
+
+func lookUp(m, key reflect.Value) reflect.Value {
+	if holdsZero(key) {
+		return reflect.Value{}
+	}
+	return m.MapIndex(key)
+}
+
+// holdsZero tells whether a key has a number in it of which there are two zeros.
+func holdsZero(key reflect.Value) bool {
+	switch key.Kind() {
+	case reflect.Float32, reflect.Float64:
+		return key.Float() == 0
+	case reflect.Complex64, reflect.Complex128:
+		return real(key.Complex()) == 0 || imag(key.Complex()) == 0
+	case reflect.Interface:
+		return holdsZero(key.Elem())
+	case reflect.Array:
+		for i := range key.Len() {
+			if holdsZero(key.Index(i)) {
+				return true
+			}
+		}
+	case reflect.Struct:
+		for i := range key.NumField() {
+			if holdsZero(key.Field(i)) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func sameFloat(a, b float64) bool {
