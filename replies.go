@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/beego-session/redis/internal/client"
 	"github.com/go-redis/redis/v7"
 )
 
@@ -57,14 +58,6 @@ func isReply(err error, prefixes ...string) bool {
 	return errors.As(err, &reply) && slices.ContainsFunc(prefixes, func(prefix string) bool { return strings.HasPrefix(reply.Error(), prefix) })
 }
 
-// replyError is an error that a server has sent.
-type replyError string
-
-func (e replyError) Error() string { return string(e) }
-
-// RedisError makes it a redis.Error.
-func (replyError) RedisError() {}
-
 // wrapped is how Redis 4 to 6.2 answer where a command in a script fails: the reply stands behind the last colon and dash.
 var wrapped = regexp.MustCompile(`^ERR Error running script \(call to f_[0-9a-f]*\): (?:@user_script: ?[0-9]+: )+-([A-Z]+ .*)`)
 
@@ -73,10 +66,10 @@ var wrapped = regexp.MustCompile(`^ERR Error running script \(call to f_[0-9a-f]
 func unwrap(err error) error {
 	if reply, ok := err.(redis.Error); ok {
 		if inner := wrapped.FindStringSubmatch(reply.Error()); inner != nil {
-			return replyError(inner[1])
+			return client.ReplyError(inner[1])
 		}
 		if text, _, quotes := strings.Cut(reply.Error(), ", with args beginning with"); quotes {
-			return replyError(text)
+			return client.ReplyError(text)
 		}
 	}
 	return err

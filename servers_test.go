@@ -367,7 +367,7 @@ type afterwards struct {
 
 func (h *afterwards) AfterProcess(_ context.Context, cmd goredis.Cmder) error {
 	if nameOf(cmd) == h.name && cmd.Err() == nil && h.times.Add(-1) >= 0 {
-		return replyError(h.reply)
+		return client.ReplyError(h.reply)
 	}
 	return nil
 }
@@ -380,12 +380,6 @@ func (h *afterwards) AfterProcessPipeline(ctx context.Context, cmds []goredis.Cm
 	}
 	return nil
 }
-
-// replyError is an error that a server has sent.
-type replyError string
-
-func (e replyError) Error() string { return string(e) }
-func (replyError) RedisError()     {}
 
 // Proxies say in words of their own that their connection to the server failed, after it has executed a command.
 func TestARegenerateThatWasDoneThoughAProxySaysOtherwiseIsFoundOut(t *testing.T) {

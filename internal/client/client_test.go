@@ -405,6 +405,21 @@ func TestSilentServerIsLeftAloneAfterManyTimeouts(t *testing.T) {
 	}
 }
 
+// accept calls f, which must not wait, for each connection, and closes them and the listener when the test ends.
+func accept(t *testing.T, l net.Listener, f func(net.Conn)) {
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			t.Cleanup(func() { c.Close() })
+			f(c)
+		}
+	}()
+}
+
 // fakeServer answers PING, and GET with the key, and says for each connection what else to send after a reply.
 func fakeServer(t *testing.T, extra func(conn int) string) string {
 	l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -228,17 +228,7 @@ func startFakeNodeOn(t *testing.T, host string) *fakeNode {
 	}
 	n := &fakeNode{listener: l}
 	n.owner.Store(n)
-	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			t.Cleanup(func() { c.Close() })
-			go n.serve(c)
-		}
-	}()
+	accept(t, l, func(c net.Conn) { go n.serve(c) })
 	return n
 }
 

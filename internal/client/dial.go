@@ -224,13 +224,13 @@ func (d *dialer) login(nc net.Conn, addr string) error {
 	return nil
 }
 
-// replyError is an error that the server sent.
-type replyError string
+// ReplyError is an error that the server sent.
+type ReplyError string
 
-func (e replyError) Error() string { return string(e) }
+func (e ReplyError) Error() string { return string(e) }
 
 // RedisError makes it a redis.Error.
-func (replyError) RedisError() {}
+func (ReplyError) RedisError() {}
 
 func checkReply(step, reply string) error {
 	text, isError := strings.CutPrefix(reply, "-")
@@ -243,13 +243,13 @@ func checkReply(step, reply string) error {
 	case step == "PING" && code != "ERR" && code != "DENIED" && code != "NOAUTH":
 		return nil // such as LOADING, or NOPERM for PING: no reason not to try the command itself
 	}
-	return replyError(text)
+	return ReplyError(text)
 }
 
 // asksForNone tells whether the server refused a password because it has none itself. Clients that send it by HELLO are let
 // in there, and so is this one. Redis and Valkey say the first, Redis before 6 and proxies the second.
 func asksForNone(err error) bool {
-	var reply replyError
+	var reply ReplyError
 	return errors.As(err, &reply) && (strings.Contains(string(reply), "without any password configured") ||
 		strings.Contains(string(reply), "no password is set"))
 }
@@ -268,7 +268,7 @@ func (d *dialer) explain(step, addr string, err error) error {
 	var (
 		alert    *net.OpError
 		netErr   net.Error
-		reply    replyError
+		reply    ReplyError
 		unknown  x509.UnknownAuthorityError
 		hostname x509.HostnameError
 		noTLS    tls.RecordHeaderError

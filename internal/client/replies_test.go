@@ -66,22 +66,14 @@ func startReplyServer(t *testing.T, cfg *tls.Config, size int, answer func(p *pe
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { l.Close() })
 	s := &replyServer{l.Addr().String(), size, answer, make(chan *peer, 1000)}
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			t.Cleanup(func() { c.Close() })
-			p := &peer{wire: wire{Conn: c}}
-			if p.ReadWriter = &p.wire; cfg != nil {
-				p.ReadWriter = tls.Server(&p.wire, cfg)
-			}
-			go s.serve(p)
+	accept(t, l, func(c net.Conn) {
+		p := &peer{wire: wire{Conn: c}}
+		if p.ReadWriter = &p.wire; cfg != nil {
+			p.ReadWriter = tls.Server(&p.wire, cfg)
 		}
-	}()
+		go s.serve(p)
+	})
 	return s
 }
 

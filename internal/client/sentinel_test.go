@@ -262,24 +262,16 @@ func startFakeSentinel(t *testing.T, master int, others ...*fakeSentinel) *fakeS
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { l.Close() })
 	s := &fakeSentinel{listener: l, addr: l.Addr().String(), master: master}
 	for _, other := range others {
 		s.others = append(s.others, other.addr)
 	}
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			t.Cleanup(func() { c.Close() })
-			s.mu.Lock()
-			s.conns = append(s.conns, c)
-			s.mu.Unlock()
-			go s.serve(c)
-		}
-	}()
+	accept(t, l, func(c net.Conn) {
+		s.mu.Lock()
+		s.conns = append(s.conns, c)
+		s.mu.Unlock()
+		go s.serve(c)
+	})
 	return s
 }
 
