@@ -1,4 +1,4 @@
-// This file owns Redis Cluster: three masters with a replica each, and slots that move between them.
+// This file owns Redis Cluster: masters with a replica each, and slots that move between them.
 
 package redistest
 
@@ -11,13 +11,11 @@ import (
 	"testing"
 )
 
-const (
-	masterCount = 3
-	slotCount   = 16384
-)
+const slotCount = 16384
 
 // ClusterOptions are the options of StartCluster; the zero value is three masters with a replica each.
 type ClusterOptions struct {
+	Masters    int // 0: three
 	NoReplicas bool
 	Certs      *Certs   // if set, the nodes speak TLS only, to clients and among themselves
 	Args       []string // for every node, as for Start
@@ -35,9 +33,13 @@ type Cluster struct {
 func StartCluster(tb testing.TB, opt ClusterOptions) *Cluster {
 	tb.Helper()
 	c := &Cluster{tb: tb}
-	count := 2 * masterCount
+	masters := opt.Masters
+	if masters == 0 {
+		masters = 3
+	}
+	count := 2 * masters
 	if opt.NoReplicas {
-		count = masterCount
+		count = masters
 	}
 	for i := range count {
 		s := launch(tb, false, func(port int) []string {
@@ -49,15 +51,15 @@ func StartCluster(tb testing.TB, opt ClusterOptions) *Cluster {
 		s.nodeID = s.do("cluster", "myid").(string)
 		// Nodes that meet with the same epoch take a while to settle whose is the newer.
 		s.do("cluster", "set-config-epoch", i+1)
-		if i < masterCount {
-			s.do("cluster", "addslotsrange", i*slotCount/masterCount, (i+1)*slotCount/masterCount-1)
+		if i < masters {
+			s.do("cluster", "addslotsrange", i*slotCount/masters, (i+1)*slotCount/masters-1)
 		}
 		for _, earlier := range c.nodes {
 			s.do("cluster", "meet", "127.0.0.1", earlier.port)
 		}
 		c.nodes = append(c.nodes, s)
 	}
-	for i, s := range c.nodes[masterCount:] {
+	for i, s := range c.nodes[masters:] {
 		await(tb, "replica knows its master", func() error {
 			return s.client.Do("cluster", "replicate", c.nodes[i].nodeID).Err()
 		})
