@@ -61,19 +61,37 @@ var differences = []difference{
 func TestBothReadTheSameConfigurations(t *testing.T) {
 	session.SLogger = session.NewSessionLog(io.Discard)
 	t.Cleanup(func() { session.SLogger = session.NewSessionLog(os.Stderr) })
-	count, seen := 0, map[int]bool{}
+	type readings struct {
+		mode, text  string
+		beego, this reading
+	}
+	var all []*readings
+	var wg sync.WaitGroup
+	free := make(chan struct{}, 16) // many of them only wait, until it is too long
 	for _, mode := range []string{"redis", "redis_sentinel", "redis_cluster"} {
 		for _, text := range configurations(mode) {
-			count++
-			beego, this := readByBeego(t, mode, text), readByThis(t, mode, text)
-			for _, what := range []string{"starts", "password", "db", "master", "poolsize", "idle", "retries"} {
-				if beego[what] == this[what] || what != "starts" && beego["starts"] != this["starts"] {
-					continue
-				}
-				d := listed(mode, text, what, beego[what], this[what])
-				if seen[d] = true; d < 0 {
-					t.Errorf("%s: %s\n%s is %q with beego, %q here", mode, text, what, beego[what], this[what])
-				}
+			r := &readings{mode: mode, text: text}
+			all = append(all, r)
+			free <- struct{}{}
+			beegos, own := startFake(t), startFake(t)
+			wg.Add(1)
+			go func() {
+				defer wg.Done()
+				defer func() { <-free }()
+				r.beego, r.this = readByBeego(beegos, mode, text), readByThis(own, mode, text)
+			}()
+		}
+	}
+	wg.Wait()
+	seen := map[int]bool{}
+	for _, r := range all {
+		for _, what := range []string{"starts", "password", "db", "master", "poolsize", "idle", "retries"} {
+			if r.beego[what] == r.this[what] || what != "starts" && r.beego["starts"] != r.this["starts"] {
+				continue
+			}
+			d := listed(r.mode, r.text, what, r.beego[what], r.this[what])
+			if seen[d] = true; d < 0 {
+				t.Errorf("%s: %s\n%s is %q with beego, %q here", r.mode, r.text, what, r.beego[what], r.this[what])
 			}
 		}
 	}
@@ -82,7 +100,7 @@ func TestBothReadTheSameConfigurations(t *testing.T) {
 			t.Errorf("a difference is listed that is no longer there: %q", d)
 		}
 	}
-	t.Log(count, "configurations")
+	t.Log(len(all), "configurations")
 }
 
 // listed returns which difference it is, or -1.
@@ -169,7 +187,7 @@ func configurations(mode string) (list []string) {
 // reading is what is in effect, or that the provider does not start.
 type reading map[string]string
 
-func started(p session.Provider, s *server, text string) (failed reading) {
+func started(p session.Provider, s *fakeServer, text string) (failed reading) {
 	defer func() {
 		if r := recover(); r != nil {
 			failed = reading{"starts": "panics"}
@@ -185,12 +203,11 @@ func started(p session.Provider, s *server, text string) (failed reading) {
 	return nil
 }
 
-func readByBeego(t *testing.T, mode, text string) reading {
+func readByBeego(s *fakeServer, mode, text string) reading {
+	defer s.Close()
 	p := map[string]session.Provider{
 		"redis": new(beegoredis.Provider), "redis_sentinel": new(beegosentinel.Provider), "redis_cluster": new(beegocluster.Provider),
 	}[mode]
-	s := startServer(t)
-	defer s.Close()
 	failed := started(p, s, text)
 	fields := reflect.ValueOf(p).Elem()
 	if client := fields.FieldByName("poollist"); !client.IsNil() {
@@ -218,13 +235,12 @@ func readByBeego(t *testing.T, mode, text string) reading {
 	return got
 }
 
-func readByThis(t *testing.T, mode, text string) reading {
+func readByThis(s *fakeServer, mode, text string) reading {
+	defer s.Close()
 	p := new(redis.Provider) // registered under the names of beego's, which may have them here
 	unsealed(reflect.ValueOf(p).Elem().FieldByName("mode")).Set(reflect.ValueOf(map[string]client.Mode{
 		"redis": client.Standalone, "redis_sentinel": client.Sentinel, "redis_cluster": client.Cluster,
 	}[mode]))
-	s := startServer(t)
-	defer s.Close()
 	if failed := started(p, s, text); failed != nil {
 		return failed
 	}
@@ -241,8 +257,8 @@ func unsealed(field reflect.Value) reflect.Value {
 	return reflect.NewAt(field.Type(), unsafe.Pointer(field.UnsafeAddr())).Elem()
 }
 
-// server is a Redis server without commands that matter, a Sentinel and a cluster, all in one. It keeps what it is asked for.
-type server struct {
+// fakeServer is a Redis server without commands that matter, a Sentinel and a cluster, all in one. It keeps what it is asked for.
+type fakeServer struct {
 	net.Listener
 	addr string
 
@@ -250,12 +266,12 @@ type server struct {
 	got reading
 }
 
-func startServer(t *testing.T) *server {
+func startFake(t *testing.T) *fakeServer {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &server{Listener: l, addr: l.Addr().String(), got: reading{"starts": "yes", "password": "", "db": "0", "master": ""}}
+	s := &fakeServer{Listener: l, addr: l.Addr().String(), got: reading{"starts": "yes", "password": "", "db": "0", "master": ""}}
 	go func() {
 		for {
 			c, err := l.Accept()
@@ -268,7 +284,7 @@ func startServer(t *testing.T) *server {
 	return s
 }
 
-func (s *server) asked() reading {
+func (s *fakeServer) asked() reading {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	got := reading{}
@@ -278,7 +294,7 @@ func (s *server) asked() reading {
 	return got
 }
 
-func (s *server) serve(c net.Conn) {
+func (s *fakeServer) serve(c net.Conn) {
 	defer c.Close()
 	for r := bufio.NewReader(c); ; {
 		args, err := readCommand(r)
@@ -319,7 +335,7 @@ func readCommand(r *bufio.Reader) ([]string, error) {
 	return args, nil
 }
 
-func (s *server) reply(args []string) string {
+func (s *fakeServer) reply(args []string) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	host, port, _ := net.SplitHostPort(s.addr)
