@@ -27,7 +27,7 @@ import (
 // contender is one side of the comparison.
 type contender struct {
 	name string
-	open func(addr string) (store, error)
+	open func(addr string) (store, error) // of a server, or several with ; between them
 	// readingOnly: it differs from another contender only in how it keeps a session alive that is read.
 	readingOnly bool
 }
@@ -57,9 +57,9 @@ const poolSize = 100
 type store interface {
 	// create stores a session and returns what its browser comes back with.
 	create(p *payload) (id string, err error)
-	// visit is one whole request of a session in which the payload's counter stands at n: it loads the session, reads
-	// the counter, sets the next one if it is to change something, and saves. Another counter is an error.
-	visit(id string, p *payload, n int, change bool) error
+	// visit is one whole request, with its context, of a session in which the payload's counter stands at n: it loads the
+	// session, reads the counter, sets the next one if it is to change something, and saves. Another counter is an error.
+	visit(ctx context.Context, id string, p *payload, n int, change bool) error
 }
 
 // payload is what the sessions hold.
@@ -173,7 +173,7 @@ func (b beegoAPI) create(p *payload) (string, error) {
 	})
 }
 
-func (b beegoAPI) visit(id string, p *payload, n int, change bool) error {
+func (b beegoAPI) visit(ctx context.Context, id string, p *payload, n int, change bool) error {
 	if found, err := b.SessionExist(ctx, id); err != nil {
 		return err
 	} else if !found {
@@ -219,7 +219,7 @@ func (s scsAPI) create(p *payload) (string, error) {
 	return id, err
 }
 
-func (s scsAPI) visit(id string, p *payload, n int, change bool) error {
+func (s scsAPI) visit(ctx context.Context, id string, p *payload, n int, change bool) error {
 	ctx, err := s.Load(ctx, id)
 	if err != nil {
 		return err
@@ -287,8 +287,8 @@ func (g gorillaAPI) create(p *payload) (string, error) {
 	return cookie, nil
 }
 
-func (g gorillaAPI) visit(id string, p *payload, n int, change bool) error {
-	r := &http.Request{Header: http.Header{"Cookie": {id}}}
+func (g gorillaAPI) visit(ctx context.Context, id string, p *payload, n int, change bool) error {
+	r := (&http.Request{Header: http.Header{"Cookie": {id}}}).WithContext(ctx)
 	s, err := g.Get(r, cookieName)
 	if err != nil {
 		return err
@@ -318,7 +318,7 @@ func (b bareAPI) put(ctx context.Context, id, data string) error {
 	return b.ProcessContext(ctx, goredisv7.NewStatusCmd("setex", id, life, data))
 }
 
-func (b bareAPI) visit(id string, _ *payload, _ int, change bool) error {
+func (b bareAPI) visit(ctx context.Context, id string, _ *payload, _ int, change bool) error {
 	get := goredisv7.NewStringCmd("get", id)
 	if err := b.ProcessContext(ctx, get); err != nil || !change {
 		return err

@@ -1,4 +1,5 @@
-// The figure that README shows: bars of how many times as fast as beego's provider each store is.
+// The figure that README shows: bars of how many times as fast as beego's provider each store is. It is as narrow as a
+// phone, where it is shown at about three quarters of its size.
 
 package bench
 
@@ -7,81 +8,131 @@ import (
 	"strings"
 )
 
-const figureHead = `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %[1]d %[2]d" width="%[1]d" height="%[2]d" role="img" aria-label="Requests per second of session stores, reading and writing">
-<style>
-.paper{fill:#fff;stroke:#d0d7de}.other{fill:#afb8c1}.beego{fill:#6e7781}.this{fill:#0969da}.renewing{fill:#80b3ee}.bare{fill:none;stroke:#6e7781;stroke-dasharray:3 2}
-text{font:12px system-ui,-apple-system,"Segoe UI",sans-serif;fill:#1f2328}.title{font-size:15px;font-weight:600}.group{font-weight:600}.faint{fill:#59636e}
-@media (prefers-color-scheme:dark){
-.paper{fill:#0d1117;stroke:#3d444d}.other{fill:#57606a}.beego{fill:#8b949e}.this{fill:#4493f8}.renewing{fill:#27528a}.bare{stroke:#8b949e}
-text{fill:#f0f6fc}.faint{fill:#9198a1}}
-</style>
-<rect class="paper" x=".5" y=".5" width="%[3]d" height="%[4]d" rx="8"/>
-`
-
-// figure draws what stands for the rest: the small session under every load, and the large one under the highest.
-func figure(on string, results []result) string {
-	const (
-		width, panel, margin = 1000, 490, 20
-		names, labels        = 116, 104 // widths left and right of the bars
-		line, bar            = 17, 12
-		top, gap             = 46, 30 // above the groups, and above each
-	)
-	var shown []result
-	most := 1.0
-	for _, r := range results {
-		if r.payload.name == "0.2 KB" || r.payload.name == "5 KB" && r.workers == 128 {
-			shown = append(shown, r)
-			for _, s := range r.taken {
-				most = max(most, s.ratio(r.taken[beego]))
-			}
-		}
-	}
-	var bars strings.Builder
-	bottom := 0
-	for i, change := range []bool{false, true} {
-		x, y := margin+i*panel, top
-		fmt.Fprintf(&bars, `<text class="title" x="%d" y="28">Requests that %s their session</text>`+"\n", x, []string{"read", "write"}[i])
-		for _, r := range shown {
-			if r.change != change {
-				continue
-			}
-			y += gap
-			fmt.Fprintf(&bars, `<text class="group" x="%d" y="%d">%s</text>`+"\n", x, y-8, r.title())
-			for k, c := range r.contenders() {
-				s := r.taken[c.name]
-				ratio, y := s.ratio(r.taken[beego]), y+k*line
-				length := ratio / most * (panel - margin - names - labels)
-				fmt.Fprintf(&bars, `<text x="%d" y="%d">%s</text><rect class="%s" x="%d" y="%d" width="%.1f" height="%d" rx="2"/>`,
-					x, y+bar-2, c.name, c.class(), x+names, y, length, bar)
-				fmt.Fprintf(&bars, `<text x="%.1f" y="%d">%.1f× <tspan class="faint">%s/s</tspan></text>`+"\n",
-					float64(x+names)+length+6, y+bar-2, ratio, thousands(s.rate()))
-			}
-			y += len(contenders) * line // so that the two panels stand side by side
-		}
-		bottom = max(bottom, y)
-	}
-	for _, note := range []string{
-		"Requests per second, and how many times those of beego's own provider. " + on + ".",
-		"Renewing: this provider with touch_interval 0s. Fixed expiry: scs without idle timeout, where reading does not keep a session alive.",
-	} {
-		bottom += line
-		fmt.Fprintf(&bars, `<text class="faint" x="%d" y="%d">%s</text>`+"\n", margin, bottom, note)
-	}
-	height := bottom + margin
-	return fmt.Sprintf(figureHead, width, height, width-1, height-1) + bars.String() + "</svg>\n"
+// drawing is an SVG of one width that grows downwards.
+type drawing struct {
+	strings.Builder
+	y int // to where it is filled
 }
 
-// class of a contender's bars in the style sheet.
-func (c contender) class() string {
-	switch c.name {
+const (
+	drawingWidth = 480
+	margin       = 14
+)
+
+const drawingHead = `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %[1]d %[2]d" width="%[1]d" height="%[2]d" role="img" aria-label="%[3]s">
+<style>
+text{font:14px system-ui,-apple-system,"Segoe UI",sans-serif;fill:#1f2328}.title{font-size:17px;font-weight:600}.group{font-weight:600}.faint{fill:#59636e}.small{font-size:13px}
+.end{text-anchor:end}.middle{text-anchor:middle}path{fill:none;stroke-width:2;stroke-linejoin:round}.dashed{stroke-dasharray:5 4}
+.paper{fill:#fff;stroke:#d0d7de}.grid{stroke:#d0d7de;stroke-width:1}
+rect.other{fill:#afb8c1}rect.beego{fill:#6e7781}rect.this{fill:#0969da}rect.renewing{fill:#80b3ee}
+path.other{stroke:#bc4c00}path.beego{stroke:#6e7781}path.this{stroke:#0969da}circle.other{fill:#bc4c00}circle.beego{fill:#6e7781}circle.this{fill:#0969da}
+@media (prefers-color-scheme:dark){
+text{fill:#f0f6fc}.faint{fill:#9198a1}.paper{fill:#0d1117;stroke:#3d444d}.grid{stroke:#3d444d}
+rect.other{fill:#57606a}rect.beego{fill:#8b949e}rect.this{fill:#4493f8}rect.renewing{fill:#27528a}
+path.other{stroke:#f0883e}path.beego{stroke:#9198a1}path.this{stroke:#4493f8}circle.other{fill:#f0883e}circle.beego{fill:#9198a1}circle.this{fill:#4493f8}}
+</style>
+<rect class="paper" x=".5" y=".5" width="%[4]d" height="%[5]d" rx="8"/>
+`
+
+func (d *drawing) text(class string, x float64, y int, text string) {
+	fmt.Fprintf(d, `<text class="%s" x="%.1f" y="%d">%s</text>`+"\n", class, x, y, text)
+}
+
+// notes writes sentences below all else, a paragraph each.
+func (d *drawing) notes(paragraphs ...string) {
+	for _, p := range paragraphs {
+		d.y += 6
+		for _, line := range wrapped(p, 62) {
+			d.y += 17
+			d.text("faint small", margin, d.y, line)
+		}
+	}
+}
+
+func (d *drawing) svg(label string) string {
+	height := d.y + margin
+	return fmt.Sprintf(drawingHead, drawingWidth, height, label, drawingWidth-1, height-1) + d.String() + "</svg>\n"
+}
+
+// bar is a contender's in a group.
+type bar struct {
+	name, class string
+	ratio, rate float64
+}
+
+// barsOf a result are those of the session stores, and of this provider on the other servers where they make a difference.
+func barsOf(r result, others []findings) (bars []bar) {
+	for _, name := range r.names {
+		if name == floor {
+			continue
+		}
+		bars = append(bars, bar{name, class(name), r.ratio(name), r.taken[name].rate()})
+		for _, f := range others {
+			for _, other := range f.results {
+				if name == this && r.change && other.row == r.row {
+					bars = append(bars, bar{"on " + f.server.name, "this", other.ratio(this), other.taken[this].rate()})
+				}
+			}
+		}
+	}
+	return bars
+}
+
+// figure draws what stands for the rest: the small session under every load.
+func figure(on string, all []findings) string {
+	const (
+		names, labels = 118, 100 // widths left and right of the bars
+		line, height  = 17, 13
+	)
+	groups := map[bool][]result{}
+	most := 1.0
+	for _, r := range all[0].results {
+		if r.payload != payloads[0] || r.far {
+			continue
+		}
+		groups[r.change] = append(groups[r.change], r)
+		for _, bar := range barsOf(r, all[1:]) {
+			most = max(most, bar.ratio)
+		}
+	}
+	d := &drawing{y: 10}
+	for _, change := range []bool{false, true} {
+		d.y += 22
+		d.text("title", margin, d.y, map[bool]string{false: "Requests that read their session", true: "Requests that change their session"}[change])
+		d.y += 2
+		for _, r := range groups[change] {
+			d.y += 20
+			d.text("group", margin, d.y, r.load())
+			d.y += 6
+			for _, b := range barsOf(r, all[1:]) {
+				length := b.ratio / most * (drawingWidth - 2*margin - names - labels)
+				d.text("", margin, d.y+height-2, b.name)
+				fmt.Fprintf(d, `<rect class="%s" x="%d" y="%d" width="%.1f" height="%d" rx="2"/>`, b.class, margin+names, d.y, length, height)
+				d.text("", margin+names+length+6, d.y+height-2,
+					fmt.Sprintf(`%s <tspan class="faint">%s/s</tspan>`, times(b.ratio), thousands(b.rate)))
+				d.y += line
+			}
+		}
+		d.y += 8
+	}
+	servers := "Sessions of 0.2 KB on " + all[0].server.name
+	if len(all) > 1 {
+		servers += "; bars named “on …”: this provider on that server"
+	}
+	d.notes(servers+".", "Requests per second, and how many times those of beego's own provider on the same server. "+on+".",
+		"Renewing: this provider with touch_interval 0s. Fixed expiry: scs without idle timeout, where reading does not keep a session alive.")
+	return d.svg("Requests per second of session stores, reading and writing")
+}
+
+// class of a contender in the style sheet.
+func class(name string) string {
+	switch name {
 	case beego:
 		return "beego"
 	case this:
 		return "this"
 	case renewing:
 		return "renewing"
-	case floor:
-		return "bare"
 	}
 	return "other"
 }

@@ -3,12 +3,14 @@
 package bench
 
 import (
-	"fmt"
+	"context"
 	"math"
 	"math/rand/v2"
 	"runtime"
 	"slices"
+	"strconv"
 	"sync"
+	"testing"
 	"time"
 )
 
@@ -21,11 +23,14 @@ type sample struct {
 	roundTrips    float64       // per operation, where they were counted
 }
 
-// measure runs an operation in several goroutines for some time. newWorker returns what one of them repeats.
-func measure(workers int, d time.Duration, newWorker func(i int) func() error) (sample, error) {
+// measure runs an operation in several goroutines for some time. newWorker returns what one of them repeats, under a
+// context that could be cancelled, as that of every request which net/http serves.
+func measure(workers int, d time.Duration, newWorker func(ctx context.Context, i int) func() error) (sample, error) {
 	operations := make([]func() error, workers)
 	for i := range operations {
-		operations[i] = newWorker(i)
+		ctx, cancel := context.WithCancel(context.Background())
+		defer cancel()
+		operations[i] = newWorker(ctx, i)
 	}
 	latencies := make([][]time.Duration, workers)
 	run := func(d time.Duration) (time.Duration, error) {
@@ -36,7 +41,8 @@ func measure(workers int, d time.Duration, newWorker func(i int) func() error) (
 			wg.Add(1)
 			go func() {
 				defer wg.Done()
-				for last := time.Now(); last.Sub(began) < d; {
+				last := time.Now()
+				for first := true; first || last.Sub(began) < d; first = false {
 					if err := operations[i](); err != nil {
 						errs <- err
 						return
@@ -115,30 +121,57 @@ func median(figures []float64) float64 {
 
 func (s series) rate() float64 { return s.median(func(s sample) float64 { return s.rate }) }
 
+func (s series) p50() time.Duration {
+	return time.Duration(s.median(func(s sample) float64 { return float64(s.p50) }))
+}
+
+func (s series) p99() time.Duration {
+	return time.Duration(s.median(func(s sample) float64 { return float64(s.p99) }))
+}
+
 // spread is how far from the median half of the rounds were at most, as a part of it.
 func (s series) spread() float64 {
 	mid := s.rate()
 	return s.median(func(s sample) float64 { return math.Abs(s.rate/mid - 1) })
 }
 
-// ratio is the median of how many times as fast s was as the other in the same round.
-func (s series) ratio(other series) float64 {
-	var ratios []float64
-	for i := range s {
-		ratios = append(ratios, s[i].rate/other[i].rate)
-	}
-	return median(ratios)
-}
+// ratio is how many times as fast s was as the other.
+func (s series) ratio(other series) float64 { return s.rate() / other.rate() }
 
 func microseconds(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }
 
-// thousands writes 12345 as "12.3k".
-func thousands(rate float64) string {
-	switch {
-	case rate < 1000:
-		return fmt.Sprintf("%.0f", rate)
-	case rate < 99_950:
-		return fmt.Sprintf("%.1fk", rate/1000)
+// rounded writes a figure with no more digits than it has, 12345 with two as "12000".
+func rounded(x float64, digits int) string {
+	if x == 0 {
+		return "0"
 	}
-	return fmt.Sprintf("%.0fk", rate/1000)
+	rounded, _ := strconv.ParseFloat(strconv.FormatFloat(x, 'e', digits-1, 64), 64)
+	decimals := digits - 1 - int(math.Floor(math.Log10(math.Abs(rounded))))
+	return strconv.FormatFloat(rounded, 'f', max(decimals, 0), 64)
+}
+
+// thousands writes 12345 as "12k".
+func thousands(rate float64) string {
+	if text := rounded(rate, 2); len(text) < 4 {
+		return text
+	}
+	return rounded(rate/1000, 2) + "k"
+}
+
+// times writes a ratio.
+func times(ratio float64) string { return rounded(ratio, 2) + "×" }
+
+// milliseconds writes 12.3 ms as "12 ms".
+func milliseconds(d time.Duration) string { return rounded(microseconds(d)/1000, 2) + " ms" }
+
+func TestFiguresHaveTheDigitsThatTheyAreRoundedTo(t *testing.T) {
+	for _, f := range []struct{ got, want string }{
+		{thousands(12345), "12k"}, {thousands(9960), "10k"}, {thousands(1949), "1.9k"}, {thousands(996), "1.0k"}, {thousands(398), "400"},
+		{times(11.5), "12×"}, {times(9.96), "10×"}, {times(0.997), "1.0×"}, {times(0.0996), "0.10×"}, {rounded(7209, 3), "7210"},
+		{rounded(0, 2), "0"}, {milliseconds(304 * time.Microsecond), "0.30 ms"}, {milliseconds(99600 * time.Microsecond), "100 ms"},
+	} {
+		if f.got != f.want {
+			t.Errorf("%s, want %s", f.got, f.want)
+		}
+	}
 }

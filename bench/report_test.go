@@ -3,6 +3,7 @@
 package bench
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"regexp"
@@ -10,56 +11,76 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/beego-session/redis/internal/redistest"
 )
 
 const docs = "../docs/"
 
-// publish prints the report, and writes it and the figure if every row was measured enough.
-func publish(t *testing.T, text, svg string) {
+// publish prints the report, and writes it and the figures if every row was measured enough.
+func publish(t *testing.T, written map[string]string) {
 	t.Helper()
-	fmt.Println(text)
-	if *only != "" || *rounds < 5 || *cell < 100*time.Millisecond {
-		fmt.Printf("Not written to %s: that takes all rows, five rounds and 100 ms.\n", docs)
+	fmt.Println(written["bench.md"])
+	if *only != "" || *valkey == "" || *rounds < 5 || *cell < 100*time.Millisecond {
+		fmt.Printf("Not written to %s: that takes all rows, a second server by -valkey, five rounds and 100 ms.\n", docs)
 		return
 	}
 	if err := os.MkdirAll(docs, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	for name, content := range map[string]string{"bench.md": text, "bench.svg": svg} {
+	for name, content := range written {
 		if err := os.WriteFile(docs+name, []byte(content), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
 }
 
-func report(on string, results []result, saves []saveResult, large besideResult) string {
+func report(on string, all []findings) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, `# Benchmarks
 
 Whole requests: load a session by its id, read one value, for a writing request change it, save. Each store is used through
-its own public API; all of them run in turn in one process, against one redis-server on the same machine. Every figure is the
-median of %d rounds of %v. A ratio is to beego's own provider in the same round, and again the median. Made by
-`+"`cd bench && go test -run Compare -compare -timeout 60m -v .`"+` on
+its own public API; all of them run in turn in one process, against one server on the same machine. Every figure is the
+median of %d rounds of %v, to two digits: the rounds differ by more than the third. A ratio is that of two medians, before they
+are rounded. Made by
 
-%s.
-`, *rounds, *cell, on)
-	if len(results) > 0 {
-		summary(&b, false, results)
-		summary(&b, true, results)
-		b.WriteString(notes)
-		goals(&b, results)
+`+"```sh\n%s\n```"+`
+
+on %s.
+`, *rounds, *cell, command(all), on)
+	if len(all[0].results) > 0 {
+		summary(&b, false, all)
+		summary(&b, true, all)
+		fmt.Fprintf(&b, notes, poolSize)
+		missed(&b, all)
 	}
-	if len(saves) > 0 {
-		safeSave(&b, saves)
+	if len(all[0].growth) > 0 {
+		growth(&b, all)
 	}
-	if len(large.beside) > 0 {
-		beside(&b, large)
+	if len(all[0].cluster) > 0 {
+		clusters(&b, all)
 	}
-	if len(results) > 0 {
-		details(&b, results)
+	if len(all[0].saves) > 0 {
+		safeSave(&b, all)
 	}
+	if len(all[0].beside.beside) > 0 {
+		beside(&b, all)
+	}
+	if len(all[0].results) > 0 {
+		details(&b, all)
+	}
+	return b.String()
+}
+
+// command is the one that measured, with its flags.
+func command(all []findings) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "cd bench && go test -run Compare -compare -rounds %d -cell %v", *rounds, *cell)
+	for _, f := range all[1:] {
+		fmt.Fprintf(&b, ` -valkey "$(../.ci/server %s)"`, strings.ToLower(strings.ReplaceAll(f.server.name, " ", "-")))
+	}
+	if *only != "" {
+		fmt.Fprintf(&b, " -rows %q", *only)
+	}
+	b.WriteString(" -timeout 60m -v .")
 	return b.String()
 }
 
@@ -72,19 +93,22 @@ value that is read and changed. The goal is what this provider is meant to reach
   that in every request, with touch_interval 0s. "scs, fixed expiry" writes nothing for a request that reads, and its sessions
   expire however much they are used.
 - rbcervilla and boj are behind gorilla/sessions, which also reads and sets the cookie. boj sends a PING before every command.
+- Every store may have %d connections, which is beego's default, but for boj, whose pool does not wait for one.
 - "bare client" is go-redis v7 alone: a GET, for writing also a SETEX, with no codec and no session.
 - Only this provider compares before it writes, so only its requests lose nothing of each other.
+- Whatever takes a context is given one that can be cancelled, as net/http gives one to every request; each goroutine has one for
+  all its requests, so that making it costs none of the stores anything.
 `
 
 // machine names what the figures depend on.
-func machine(t *testing.T, s *redistest.Server) string {
-	t.Helper()
-	info, err := s.Client().Info("server").Result()
-	if err != nil {
-		t.Fatal(err)
+func machine(all []findings) string {
+	var servers []string
+	for _, f := range all {
+		name, _, _ := strings.Cut(f.server.name, " ")
+		servers = append(servers, name+" "+f.server.version)
 	}
-	return fmt.Sprintf("%s, %d cores, %s/%s, %s, Redis %s, %s", processor(), runtime.GOMAXPROCS(0), runtime.GOOS, runtime.GOARCH,
-		runtime.Version(), submatch(`redis_version:(\S+)`, info), time.Now().Format("January 2006"))
+	return fmt.Sprintf("%s, %d cores, %s/%s, %s, %s, %s", processor(), runtime.GOMAXPROCS(0), runtime.GOOS, runtime.GOARCH,
+		runtime.Version(), strings.Join(servers, " and "), time.Now().Format("January 2006"))
 }
 
 // modules names what is compared.
@@ -97,7 +121,7 @@ func modules(t *testing.T) string {
 	}
 	direct, _, _ := strings.Cut(string(mod), "// indirect")
 	for _, m := range regexp.MustCompile(`(?m)^\tgithub\.com/(\S+ v\S+)$`).FindAllStringSubmatch(direct, -1) {
-		if !strings.HasPrefix(m[1], "beego-session/") {
+		if !strings.HasPrefix(m[1], "beego-session/") && !strings.HasPrefix(m[1], "alicebob/") {
 			versions = append(versions, m[1])
 		}
 	}
@@ -105,140 +129,152 @@ func modules(t *testing.T) string {
 }
 
 func processor() string {
+	const unknown = "unknown processor"
 	if info, err := os.ReadFile("/proc/cpuinfo"); err == nil {
-		return submatch(`model name\s*: (.+)`, string(info))
+		return cmp.Or(submatch(`model name\s*: (.+)`, string(info)), unknown)
 	}
-	return "unknown processor"
+	return unknown
 }
 
+// submatch is what the first group of a pattern matches, if it does.
 func submatch(pattern, s string) string {
 	if m := regexp.MustCompile(pattern).FindStringSubmatch(s); m != nil {
 		return m[1]
 	}
-	return "unknown"
+	return ""
 }
 
-// summary is a table of requests per second: a line per row, a column per contender.
-func summary(b *strings.Builder, change bool, results []result) {
-	verb := row{change: change}.verb()
-	fmt.Fprintf(b, "\n## Requests per second, %s\n\n| session | requests |", verb)
-	columns := 3
-	for _, c := range contenders {
-		if !change || !c.readingOnly {
-			fmt.Fprintf(b, " %s |", c.name)
-			columns++
-		}
-	}
-	b.WriteString(" goal |\n" + strings.Repeat("|---", columns) + "|\n")
-	for _, r := range results {
-		if r.change != change {
-			continue
-		}
-		fmt.Fprintf(b, "| %s | %s |", r.payload.name, r.load())
-		for _, c := range r.contenders() {
-			s := r.taken[c.name]
-			fmt.Fprintf(b, " %s", thousands(s.rate()))
-			if c.name != beego {
-				fmt.Fprintf(b, " (%.2f×)", s.ratio(r.taken[beego]))
+// summary is a table of requests per second for each server: a line per row, a column per contender.
+func summary(b *strings.Builder, change bool, all []findings) {
+	for _, f := range all {
+		fmt.Fprintf(b, "\n## Requests per second, %s, %s\n\n| session | requests |", row{change: change}.verb(), f.server.name)
+		columns := 3
+		for _, c := range contenders {
+			if !change || !c.readingOnly {
+				fmt.Fprintf(b, " %s |", c.name)
+				columns++
 			}
-			b.WriteString(" |")
 		}
-		fmt.Fprintf(b, " %.1f× |\n", r.goal())
-	}
-}
-
-func goals(b *strings.Builder, results []result) {
-	var missed []string
-	for _, r := range results {
-		missed = append(missed, r.missed()...)
-	}
-	if len(missed) == 0 {
-		b.WriteString("\nEvery goal was reached, and this provider was ahead of every other store in every row; of the bare client too, at 0.2 KB and\n128 at once.\n")
-		return
-	}
-	b.WriteString("\nMissed: a goal, or being ahead of another store, or of the bare client at 0.2 KB and 128 at once:\n\n")
-	for _, m := range missed {
-		fmt.Fprintf(b, "- %s\n", m)
+		b.WriteString(" goal |\n" + strings.Repeat("|---", columns) + "|\n")
+		for _, r := range f.results {
+			if r.change != change {
+				continue
+			}
+			fmt.Fprintf(b, "| %s | %s |", r.payload.name, r.load())
+			for _, name := range r.names {
+				fmt.Fprintf(b, " %s", thousands(r.taken[name].rate()))
+				if name != beego {
+					fmt.Fprintf(b, " (%s)", times(r.ratio(name)))
+				}
+				b.WriteString(" |")
+			}
+			fmt.Fprintf(b, " %s", times(r.goal(f.server.ifeq)))
+			if r.ratio(this) < r.goal(f.server.ifeq) {
+				b.WriteString(", missed")
+			}
+			b.WriteString(" |\n")
+		}
 	}
 }
 
 // safeSave is a table of microseconds per save.
-func safeSave(b *strings.Builder, saves []saveResult) {
-	b.WriteString(`
+func safeSave(b *strings.Builder, all []findings) {
+	fmt.Fprintf(b, `
 ## The price of the safe save
 
-One save each on the bare client: a plain SETEX; save.lua, which compares the version; the same with the value under a temporary
-key that it renames; and for comparison a script that compares what is stored with the old bytes, as it would be without versions.
-Times are per save over all goroutines, ratios to SETEX; in brackets are the µs that the server spends on one, by INFO
-commandstats. The provider renames from 16 KB on. The price is what save.lua adds to SETEX, as a part of a whole writing request of this
-provider; at 16 at once that is too high rather than too low, because there the provider sends commands together and the bare
-client does not.
+One save each on the bare client: a plain SETEX; SET … IFEQ with the value that was read, where the server has it; save.lua, which
+compares the version; from %d KB on also with the value under a temporary key that it renames, as the provider has it; both as the
+script was before; and for comparison a script that compares what is stored with the old bytes, as it would be without versions. Times
+are wall time per save, over all goroutines or over the %d saves of a pipeline, which is how the provider sends them under load;
+ratios are to SETEX, and in brackets are the µs that the server itself spends on one, by INFO commandstats.
 
-`)
-	fmt.Fprintf(b, "| session | requests | %s | whole request | price |\n|---|---|---|---|---|---|---|---|\n", strings.Join(saves[0].savers, " | "))
-	each := func(s series) string { return fmt.Sprintf("%.1f µs", 1e6/s.rate()) }
-	for _, r := range saves {
-		fmt.Fprintf(b, "| %s | %s ", r.name, r.load())
-		for i, s := range r.taken {
-			if i == 0 {
-				fmt.Fprintf(b, "| %s [%.1f] ", each(s), r.server[i])
+The price is what the safe save adds to SETEX, as a part of a whole writing request of this provider: SET … IFEQ where the server has
+it, else save.lua. At 16 at once it is too high rather than too low, because there the provider sends commands together and the bare
+client does not; that of a pipeline is a part of a request at %d at once.
+`, largeValue>>10, pipelined, saveRow{batch: pipelined}.requests())
+	for _, f := range all {
+		var names []string // of all savers: a large session has them all
+		for _, name := range saverNames {
+			if _, ok := f.saves[len(f.saves)-1].taken[name]; ok {
+				names = append(names, name)
+			}
+		}
+		fmt.Fprintf(b, "\n%s:\n\n| session | requests | %s | whole request | price |\n%s|\n", f.server.name,
+			strings.Join(names, " | "), strings.Repeat("|---", len(names)+4))
+		each := func(s series) string { return rounded(1e6/s.rate(), 2) + " µs" }
+		for _, r := range f.saves {
+			fmt.Fprintf(b, "| %s | %s |", r.name, r.load())
+			for _, name := range names {
+				s, ok := r.taken[name]
+				if !ok {
+					b.WriteString(" |")
+					continue
+				}
+				fmt.Fprintf(b, " %s", each(s))
+				if name != setex {
+					fmt.Fprintf(b, " (%s)", times(r.taken[setex].ratio(s)))
+				}
+				fmt.Fprintf(b, " [%s] |", rounded(r.server[name], 2))
+			}
+			if r.request == nil {
+				b.WriteString(" | |\n")
 				continue
 			}
-			fmt.Fprintf(b, "| %s (%.2f×) [%.1f] ", each(s), 1/s.ratio(r.taken[0]), r.server[i])
+			fmt.Fprintf(b, " %s | %.0f %% |\n", each(r.request), 100*r.price())
 		}
-		if r.request == nil {
-			b.WriteString("| | |\n")
-			continue
-		}
-		fmt.Fprintf(b, "| %s | %.0f %% |\n", each(r.request), 100*r.price())
 	}
 }
 
 // beside is a table of what a large session costs the others.
-func beside(b *strings.Builder, r besideResult) {
+func beside(b *strings.Builder, all []findings) {
 	b.WriteString(`
 ## Beside a large session
 
 Writing requests of 64 users with sessions of 0.2 KB, all at once, and beside them
 
-| | requests/s | p50 | p99 |
-|---|---|---|---|
+| server | | requests/s | p50 | p99 |
+|---|---|---|---|---|
 `)
-	for i, name := range r.beside {
-		ms := func(figure func(sample) time.Duration) float64 {
-			return r.taken[i].median(func(s sample) float64 { return microseconds(figure(s)) / 1000 })
+	for _, f := range all {
+		for i, name := range f.beside.beside {
+			s := f.beside.taken[i]
+			fmt.Fprintf(b, "| %s | %s | %s | %s | %s |\n", f.server.name, name, thousands(s.rate()), milliseconds(s.p50()), milliseconds(s.p99()))
 		}
-		fmt.Fprintf(b, "| %s | %s | %.1f ms | %.1f ms |\n", name, thousands(r.taken[i].rate()),
-			ms(func(s sample) time.Duration { return s.p50 }), ms(func(s sample) time.Duration { return s.p99 }))
 	}
 }
 
 // details is a table of all that was measured.
-func details(b *strings.Builder, results []result) {
+func details(b *strings.Builder, all []findings) {
 	b.WriteString(`
 ## All figures
 
 Half of the rounds were within ± of the median. Allocations are those of the whole process per request; round trips were
 counted, and allocations were not, where a proxy in the process makes the server far.
+`)
+	for _, f := range all {
+		fmt.Fprintf(b, `
+%s:
 
 | request | store | requests/s | ± | p50 µs | p99 µs | allocations | bytes | round trips |
 |---|---|---|---|---|---|---|---|---|
-`)
-	for _, r := range results {
-		for _, c := range r.contenders() {
-			s := r.taken[c.name]
-			median := func(format string, shown bool, figure func(sample) float64) string {
-				if !shown {
-					return ""
+`, f.server.name)
+		for _, r := range f.results {
+			for _, name := range r.names {
+				s := r.taken[name]
+				near := func(figure func(sample) float64) string {
+					if r.far {
+						return ""
+					}
+					return rounded(s.median(figure), 3)
 				}
-				return fmt.Sprintf(format, s.median(figure))
+				roundTrips := ""
+				if r.far {
+					roundTrips = fmt.Sprintf("%.1f", s.median(func(s sample) float64 { return s.roundTrips }))
+				}
+				fmt.Fprintf(b, "| %v | %s | %s | %.0f %% | %s | %s | %s | %s | %s |\n", r, name, rounded(s.rate(), 3), 100*s.spread(),
+					rounded(microseconds(s.p50()), 3), rounded(microseconds(s.p99()), 3),
+					near(func(s sample) float64 { return s.allocs }), near(func(s sample) float64 { return s.bytes }), roundTrips)
 			}
-			fmt.Fprintf(b, "| %v | %s | %.0f | %.0f %% | %s | %s | %s | %s | %s |\n", r, c.name, s.rate(), 100*s.spread(),
-				median("%.0f", true, func(s sample) float64 { return microseconds(s.p50) }),
-				median("%.0f", true, func(s sample) float64 { return microseconds(s.p99) }),
-				median("%.0f", !r.far, func(s sample) float64 { return s.allocs }),
-				median("%.0f", !r.far, func(s sample) float64 { return s.bytes }),
-				median("%.1f", r.far, func(s sample) float64 { return s.roundTrips }))
 		}
 	}
 }

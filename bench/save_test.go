@@ -4,45 +4,71 @@
 package bench
 
 import (
+	"context"
 	"crypto/sha1"
+	_ "embed"
 	"encoding/hex"
 	"fmt"
 	"os"
-	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/beego-session/redis/internal/record"
-	"github.com/beego-session/redis/internal/redistest"
 	goredisv7 "github.com/go-redis/redis/v7"
 )
 
-// saveRow is a size of session that is saved, by so many goroutines.
+// saveRow is a size of session that is saved, by so many goroutines, or so many at a time in one pipeline.
 type saveRow struct {
-	name    string
-	bytes   int
-	request *payload // of whole requests that save about as much, if they are measured
-	workers int
+	name           string
+	bytes          int
+	request        *payload // of whole requests that save about as much, if they are measured
+	workers, batch int
 }
 
-var saveRows = []saveRow{
-	{"0.2 KB", 200, payloads[0], 1}, {"0.2 KB", 200, payloads[0], 16},
-	{"1 KB", 1 << 10, payloads[1], 1}, {"1 KB", 1 << 10, payloads[1], 16},
-	{"5 KB", 5 << 10, payloads[2], 1}, {"5 KB", 5 << 10, payloads[2], 16},
-	{"16 KB", 16 << 10, nil, 1}, {"16 KB", 16 << 10, nil, 16},
-	{"64 KB", 64 << 10, nil, 1}, {"64 KB", 64 << 10, nil, 16},
-	{"5 MB", 5 << 20, nil, 1},
+var saveRows = slices.Concat(
+	saveLoads("0.2 KB", 200, payloads[0]),
+	saveLoads("1 KB", 1<<10, payloads[1]),
+	saveLoads("5 KB", 5<<10, payloads[2]),
+	saveLoads("16 KB", 16<<10, nil),
+	saveLoads("64 KB", 64<<10, nil),
+	[]saveRow{{"5 MB", 5 << 20, nil, 1, 1}},
+)
+
+// pipelined is how many saves are sent in one pipeline.
+const pipelined = 32
+
+func saveLoads(name string, bytes int, request *payload) []saveRow {
+	return []saveRow{{name, bytes, request, 1, 1}, {name, bytes, request, 16, 1}, {name, bytes, request, 1, pipelined}}
 }
 
-func (r saveRow) load() string { return row{workers: r.workers}.load() }
+func (r saveRow) load() string {
+	if r.batch > 1 {
+		return fmt.Sprintf("%d in one pipeline", r.batch)
+	}
+	return row{workers: r.workers}.load()
+}
+
+// requests is how many whole requests are under way that are compared with the saves: with this provider as many that
+// its pipelines become about as large.
+func (r saveRow) requests() int {
+	if r.batch > 1 {
+		return 128
+	}
+	return r.workers
+}
 
 func (r saveRow) String() string { return "saving " + r.name + ", " + r.load() }
 
-// A saver writes a session in one way. It is told the value that was written before.
+// A saver writes a session in one way.
 type saver struct {
 	name string
-	save func(c *goredisv7.Client, id string, old, value record.Value) error
+	// commands that save; the reply to the last one tells whether they did. old is what was written before.
+	commands func(id string, old, value record.Value) []goredisv7.Cmder
+	counted  []string // the commands whose time the server counts: not those that a script calls
+	from     int      // bytes of a session, below which it is not measured
 }
 
 // oldBytes is the comparison that save.lua does without versions: of all that is stored with all that was read.
@@ -61,84 +87,133 @@ func digest(source string) string {
 	return hex.EncodeToString(sum[:])
 }
 
-func savers(t *testing.T, s *redistest.Server) []saver {
+// beforeLua is the script as it was before saves were SET ... IFEQ where the server has it.
+//
+//go:embed before.lua
+var beforeLua string
+
+// largeValue is from how many bytes on the provider sends a value under a temporary key, for the script to rename.
+const largeValue = 16 << 10
+
+const (
+	setex          = "SETEX"
+	setIfEq        = "SET … IFEQ"
+	script         = "save.lua"
+	scriptRenames  = "save.lua, renaming"
+	before         = "before"
+	beforeRenames  = "before, renaming"
+	comparingBytes = "comparing the old bytes"
+)
+
+var saverNames = []string{setex, setIfEq, script, scriptRenames, before, beforeRenames, comparingBytes}
+
+func savers(t *testing.T, s server) []saver {
 	t.Helper()
 	saveLua, err := os.ReadFile("../save.lua")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, source := range []string{string(saveLua), oldBytes} {
+	for _, source := range []string{string(saveLua), beforeLua, oldBytes} {
 		if err := s.Client().ScriptLoad(source).Err(); err != nil {
 			t.Fatal(err)
 		}
 	}
-	saved := func(cmd *goredisv7.Cmd, err error) error {
-		if err == nil && cmd.Val() != int64(1) {
-			err = fmt.Errorf("the script did not save: %.100v", cmd.Val())
-		}
-		return err
+	one := func(args ...any) []goredisv7.Cmder { return []goredisv7.Cmder{goredisv7.NewCmd(args...)} }
+	byVersion := func(name, source string, from int) saver {
+		return saver{name, func(id string, old, value record.Value) []goredisv7.Cmder {
+			return one("evalsha", digest(source), 1, id, string(value), life, string(old.Version()), -9)
+		}, []string{"evalsha"}, from}
 	}
-	byVersion, byBytes := digest(string(saveLua)), digest(oldBytes)
-	return []saver{
-		{"SETEX", func(c *goredisv7.Client, id string, _, value record.Value) error {
-			return c.ProcessContext(ctx, goredisv7.NewStatusCmd("setex", id, life, string(value)))
-		}},
-		{"save.lua", func(c *goredisv7.Client, id string, old, value record.Value) error {
-			cmd := goredisv7.NewCmd("evalsha", byVersion, 1, id, string(value), life, string(old.Version()), -9)
-			return saved(cmd, c.ProcessContext(ctx, cmd))
-		}},
-		{"save.lua, renaming", func(c *goredisv7.Client, id string, old, value record.Value) error {
-			cmd := goredisv7.NewCmd("evalsha", byVersion, 2, id, "save:"+id, "", life, string(old.Version()), -9)
+	renaming := func(name, source string) saver {
+		return saver{name, func(id string, old, value record.Value) []goredisv7.Cmder {
+			return []goredisv7.Cmder{
+				goredisv7.NewCmd("setex", "save:"+id, 5, string(value)),
+				goredisv7.NewCmd("evalsha", digest(source), 2, id, "save:"+id, "", life, string(old.Version()), -9),
+			}
+		}, []string{"setex", "evalsha"}, largeValue}
+	}
+	ways := []saver{
+		{setex, func(id string, _, value record.Value) []goredisv7.Cmder {
+			return one("setex", id, life, string(value))
+		}, []string{"setex"}, 0},
+		{setIfEq, func(id string, old, value record.Value) []goredisv7.Cmder {
+			return one("set", id, string(value), "ifeq", string(old), "ex", life)
+		}, []string{"set"}, 0},
+		byVersion(script, string(saveLua), 0),
+		renaming(scriptRenames, string(saveLua)),
+		byVersion(before, beforeLua, 0),
+		renaming(beforeRenames, beforeLua),
+		{comparingBytes, func(id string, old, value record.Value) []goredisv7.Cmder {
+			return one("evalsha", digest(oldBytes), 1, id, string(value), life, string(old))
+		}, []string{"evalsha"}, 0},
+	}
+	return slices.DeleteFunc(ways, func(w saver) bool { return w.name == setIfEq && !s.ifeq })
+}
+
+// saving returns what saves once, or as often as there are ids, in one pipeline.
+func (w saver) saving(ctx context.Context, c *goredisv7.Client, ids []string, values [2]record.Value) func() error {
+	n := 0
+	return func() error {
+		n++
+		var all, last []goredisv7.Cmder
+		for _, id := range ids {
+			all = append(all, w.commands(id, values[(n-1)%2], values[n%2])...)
+			last = append(last, all[len(all)-1])
+		}
+		if len(all) == 1 {
+			_ = c.ProcessContext(ctx, all[0])
+		} else {
 			pipe := c.Pipeline()
-			_ = pipe.Process(goredisv7.NewStatusCmd("setex", "save:"+id, 5, string(value)))
-			_ = pipe.Process(cmd)
-			_, err := pipe.ExecContext(ctx)
-			return saved(cmd, err)
-		}},
-		{"comparing the old bytes", func(c *goredisv7.Client, id string, old, value record.Value) error {
-			cmd := goredisv7.NewCmd("evalsha", byBytes, 1, id, string(value), life, string(old))
-			return saved(cmd, c.ProcessContext(ctx, cmd))
-		}},
+			for _, cmd := range all {
+				_ = pipe.Process(cmd)
+			}
+			_, _ = pipe.ExecContext(ctx)
+		}
+		for _, cmd := range last {
+			cmd := cmd.(*goredisv7.Cmd)
+			if err := cmd.Err(); err != nil {
+				return fmt.Errorf("%s: %w", w.name, err)
+			}
+			if cmd.Val() != int64(1) && cmd.Val() != "OK" {
+				return fmt.Errorf("%s did not save: %.100v", w.name, cmd.Val())
+			}
+		}
+		return nil
 	}
 }
 
 // saveResult is what was measured of a row: of each saver, and of whole writing requests of this provider.
 type saveResult struct {
 	saveRow
-	savers  []string
-	taken   []series
-	server  []float64 // µs of the server for one save, the median of the rounds
+	taken   map[string]series  // by the saver's name; a rate is that of saves, also in pipelines
+	server  map[string]float64 // µs of the server for one save, the median of the rounds
 	request series
 }
 
-// price is what save.lua adds to a SETEX, as a part of a whole request.
+// price is what the safe save adds to a SETEX, as a part of a whole request. A server that has SET ... IFEQ is sent that.
 func (r saveResult) price() float64 {
-	var prices []float64
-	for i, request := range r.request {
-		prices = append(prices, (1/r.taken[1][i].rate-1/r.taken[0][i].rate)*request.rate)
+	safe, ok := r.taken[setIfEq]
+	if !ok {
+		safe = r.taken[script]
 	}
-	return median(prices)
+	return (1/safe.rate() - 1/r.taken[setex].rate()) * r.request.rate()
 }
 
-// serverTime is how many µs the server has spent so far on SETEX and on scripts.
-func serverTime(t *testing.T, s *redistest.Server) (setex, scripts float64) {
+// serverTime is how many µs the server has spent so far on some commands.
+func (s server) serverTime(t *testing.T, commands []string) (usec float64) {
 	t.Helper()
 	stats, err := s.Client().Info("commandstats").Result()
 	if err != nil {
 		t.Fatal(err)
 	}
-	usec := func(command string) float64 {
-		found := regexp.MustCompile(`cmdstat_` + command + `:calls=\d+,usec=(\d+)`).FindStringSubmatch(stats)
-		if found == nil {
-			return 0
-		}
-		n, _ := strconv.ParseFloat(found[1], 64)
-		return n
+	for _, command := range commands {
+		n, _ := strconv.ParseFloat(submatch(`cmdstat_`+command+`:calls=\d+,usec=(\d+)`, stats), 64) // 0 before the first
+		usec += n
 	}
-	return usec("setex"), usec("evalsha")
+	return usec
 }
 
-func compareSaves(t *testing.T, s *redistest.Server, sessions int) (results []saveResult) {
+func compareSaves(t *testing.T, s server, sessions int) (results []saveResult) {
 	t.Helper()
 	bare := goredisv7.NewClient(&goredisv7.Options{Addr: s.Addr(), PoolSize: poolSize})
 	defer bare.Close()
@@ -146,9 +221,8 @@ func compareSaves(t *testing.T, s *redistest.Server, sessions int) (results []sa
 	if err != nil {
 		t.Fatal(err)
 	}
-	ways := savers(t, s)
 	for _, r := range saveRows {
-		if !wanted(t, r) {
+		if !wanted(t, r.String()) {
 			continue
 		}
 		var versions [2]record.Value
@@ -159,6 +233,7 @@ func compareSaves(t *testing.T, s *redistest.Server, sessions int) (results []sa
 			}
 			versions[i] = value
 		}
+		ways := slices.DeleteFunc(savers(t, s), func(w saver) bool { return r.bytes < w.from })
 		var populated population
 		candidates := len(ways)
 		if r.request != nil {
@@ -170,44 +245,40 @@ func compareSaves(t *testing.T, s *redistest.Server, sessions int) (results []sa
 		server := make([][]float64, len(ways))
 		taken, err := interleaved(candidates, *rounds, func(c int) (sample, error) {
 			if c == len(ways) {
-				return measure(r.workers, *cell, func(worker int) func() error {
-					return populated.worker(provider, r.request, worker, r.workers, true)
+				return measure(r.requests(), *cell, func(ctx context.Context, worker int) func() error {
+					return populated.worker(ctx, provider, r.request, worker, r.requests(), true)
 				})
 			}
-			setex, scripts := serverTime(t, s)
-			taken, err := measure(r.workers, *cell, func(int) func() error {
-				id, n := newID(), 0
-				if err := bare.Set(id, string(versions[0]), life*1e9).Err(); err != nil {
-					t.Fatal(err)
+			began := s.serverTime(t, ways[c].counted)
+			taken, err := measure(r.workers, *cell, func(ctx context.Context, _ int) func() error {
+				ids := make([]string, r.batch)
+				for i := range ids {
+					ids[i] = newID()
+					put := goredisv7.NewStatusCmd("psetex", ids[i], life*1000, string(versions[0])) // no saver sends that
+					if err := bare.ProcessContext(ctx, put); err != nil {
+						t.Fatal(err)
+					}
 				}
-				return func() error {
-					n++
-					return ways[c].save(bare, id, versions[(n-1)%2], versions[n%2])
-				}
+				return ways[c].saving(ctx, bare, ids, versions)
 			})
-			setexNow, scriptsNow := serverTime(t, s)
-			spent := scriptsNow - scripts
-			if name := ways[c].name; name == "SETEX" || name == "save.lua, renaming" { // else it is part of the script
-				spent += setexNow - setex
-			}
-			server[c] = append(server[c], spent/float64(max(taken.operations, 1)))
+			spent := s.serverTime(t, ways[c].counted) - began
+			server[c] = append(server[c], spent/float64(max(taken.operations, 1)*r.batch))
+			taken.rate *= float64(r.batch)
 			return taken, err
 		})
 		if err != nil {
 			t.Fatalf("%v: %v", r, err)
 		}
-		result := saveResult{saveRow: r, taken: taken[:len(ways)]}
+		result := saveResult{saveRow: r, taken: map[string]series{}, server: map[string]float64{}}
 		for i, way := range ways {
-			result.savers = append(result.savers, way.name)
-			result.server = append(result.server, median(server[i]))
+			result.taken[way.name] = taken[i]
+			result.server[way.name] = median(server[i])
 		}
 		if r.request != nil {
 			result.request = taken[len(ways)]
 		}
 		results = append(results, result)
-		if err := s.Client().FlushDB().Err(); err != nil {
-			t.Fatal(err)
-		}
+		s.flush(t)
 	}
 	return results
 }
@@ -221,9 +292,9 @@ type besideResult struct {
 const besideRow = "beside a session of 5 MB"
 
 // compareBeside measures small writing requests beside one user whose session has 5 MB.
-func compareBeside(t *testing.T, s *redistest.Server, sessions int) (result besideResult) {
+func compareBeside(t *testing.T, s server, sessions int) (result besideResult) {
 	t.Helper()
-	if matched, err := regexp.MatchString(*only, besideRow); err != nil || !matched {
+	if !wanted(t, besideRow) {
 		return result
 	}
 	provider, err := openBeego("this", "%s")(s.Addr())
@@ -243,7 +314,7 @@ func compareBeside(t *testing.T, s *redistest.Server, sessions int) (result besi
 	}
 	plainID := newID()
 	old := strings.Repeat("x", 5<<20)
-	bare.Set(plainID, old, life*1e9)
+	bare.Set(plainID, old, life*time.Second)
 	visits := 0
 	neighbours := []struct {
 		name string
@@ -251,7 +322,7 @@ func compareBeside(t *testing.T, s *redistest.Server, sessions int) (result besi
 	}{
 		{"nobody", nil},
 		{"one who changes a session of 5 MB through this provider", func() error {
-			err := provider.visit(largeID, large, visits, true)
+			err := provider.visit(ctx, largeID, large, visits, true)
 			visits++
 			return err
 		}},
@@ -289,8 +360,8 @@ func compareBeside(t *testing.T, s *redistest.Server, sessions int) (result besi
 			}
 			failed <- nil
 		}()
-		taken, err := measure(64, *cell, func(worker int) func() error {
-			return populated.worker(provider, small, worker, 64, true)
+		taken, err := measure(64, *cell, func(ctx context.Context, worker int) func() error {
+			return populated.worker(ctx, provider, small, worker, 64, true)
 		})
 		close(stop)
 		if failure := <-failed; err == nil {
@@ -304,8 +375,6 @@ func compareBeside(t *testing.T, s *redistest.Server, sessions int) (result besi
 	for _, n := range neighbours {
 		result.beside = append(result.beside, n.name)
 	}
-	if err := s.Client().FlushDB().Err(); err != nil {
-		t.Fatal(err)
-	}
+	s.flush(t)
 	return result
 }
