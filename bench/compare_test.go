@@ -164,7 +164,7 @@ func wanted(t *testing.T, row string) bool {
 func TestCompare(t *testing.T) {
 	sessions := 4096
 	if !*compare {
-		sessions, *rounds, *cell, *only = 256, 1, 2*time.Millisecond, ""
+		sessions, *rounds, *cell, *only = 128, 1, 2*time.Millisecond, ""
 	}
 	servers := []string{os.Getenv("REDIS_SERVER")}
 	if *valkey != "" {

@@ -38,8 +38,8 @@ func (r row) crowd() bool { return r.payload == payloads[0] }
 func compareGrowth(t *testing.T, s server, field entrants, sessions int) (results []result) {
 	t.Helper()
 	crowds, sizes := crowds, sizes
-	if !*compare { // the ends will do
-		crowds, sizes = []int{crowds[0], crowds[len(crowds)-1]}, []*payload{sizes[0], sizes[len(sizes)-1]}
+	if !*compare { // large ones take long even once
+		crowds, sizes = crowds[:2], sizes[:2]
 	}
 	field = slices.DeleteFunc(slices.Clone(field), func(e *entrant) bool { return !slices.Contains(growing, e.name) })
 	of := func(p *payload, crowds ...int) (rows []row) {
