@@ -60,8 +60,8 @@ func connect(c config, own redis.UniversalClient, addr string) *commands {
 		runtime.SetFinalizer(r.owner, func(o *owner) { go o.client.Close() })
 	}
 	r.onRefusal = func(err error) {
-		session.SLogger.Printf("session/redis: the server at %s refuses scripts (%v): sessions are saved by plain SET, "+
-			"which can lose an update of a request that saves at the very same time", addr, err)
+		session.SLogger.Printf("session/redis: the server at %s refuses scripts (%v): unless it has SET … IFEQ (Valkey 8.1, Redis 8.4), "+
+			"sessions are saved by plain SET, which can lose an update of a request that saves at the very same time", addr, err)
 	}
 	// No command is under way for longer than its time limit, and the server may have it for as long again.
 	return &commands{roundTrips: r, prefix: c.keyPrefix, tombstoneLife: max(minTombstoneLife, int64(3*c.operationTime()/time.Second))}

@@ -5,26 +5,12 @@ package redis
 
 import (
 	"context"
-	_ "embed"
-	"encoding/hex"
-	"fmt"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/beego-session/redis/internal/record"
 	"github.com/go-redis/redis/v7"
-)
-
-var (
-	//go:embed save.lua
-	saveSource string
-	//go:embed create.lua
-	createSource string
-
-	saveScript   = newScript(saveSource)
-	createScript = newScript(createSource)
 )
 
 // stored is a session as Redis holds it.
@@ -52,20 +38,6 @@ func (s stored) leadsTo(value record.Value) bool {
 	return value.Complete()
 }
 
-// verdict is what became of a save.
-type verdict int
-
-const (
-	saved    verdict = iota
-	gone             // there is no session to save into: it was destroyed, regenerated or has expired
-	missing          // there is none, and it was not to be created
-	conflict         // somebody else wrote meanwhile
-)
-
-// errUnknown is the error of a save whose first reply was lost and whose session has been saved so often since that its
-// versions no longer tell whether that save was among them.
-var errUnknown = fmt.Errorf("the reply was lost, and after more than %d other saves nobody can tell whether it was saved", record.Kept-1)
-
 // commands is what a session asks of one server or cluster. Keys are whole, life times are in seconds and 0 means no
 // expiry. Its errors are those of go-redis and of the server: the caller adds what it was doing, and where.
 //
@@ -80,9 +52,6 @@ type commands struct {
 
 // minTombstoneLife is how many seconds a tombstone lasts at least: longer than most requests.
 const minTombstoneLife = 300
-
-// temporaryLife is how many seconds a large value may wait under a key of its own for the script that is sent with it.
-const temporaryLife = 5
 
 // Other keys than those of sessions have the key of a session in braces, so that a cluster keeps both on one server.
 // They begin with the prefix like all others, for users who may touch no others.
@@ -138,179 +107,6 @@ func (c *commands) removed(ctx context.Context, key string) (bool, error) {
 	err := c.do(ctx, get)
 	return err == nil && get.Err() == nil, err
 }
-
-// save writes a value, if the session still is what was read. Where create is false it never makes a new session. On a
-// conflict it returns what it found.
-func (c *commands) save(ctx context.Context, key string, read stored, value record.Value, life int64, create bool) (verdict, record.Value, error) {
-	if !read.present && !create {
-		found, err := c.look(ctx, key)
-		switch {
-		case err != nil:
-			return 0, "", err
-		case found.tombstone != "" && found.tombstone != read.tombstone:
-			return gone, "", nil
-		case !found.present:
-			return missing, "", nil
-		}
-		return conflict, found.value, nil
-	}
-	if c.scriptless() {
-		return c.saveWithoutScript(ctx, key, read, value, life)
-	}
-	var reply any
-	var doubtful bool
-	var err error
-	if read.present {
-		reply, doubtful, err = c.update(ctx, key, read.value, value, life)
-	} else {
-		reply, doubtful, err = c.create(ctx, key, read.tombstone, value, life)
-	}
-	switch {
-	case err != nil && c.scriptless():
-		return c.saveWithoutScript(ctx, key, read, value, life)
-	case err != nil:
-		return 0, "", err
-	}
-	verdict, theirs := judge(reply)
-	if reply == int64(2) {
-		found, err := c.read(ctx, key)
-		if err != nil {
-			return 0, "", err
-		}
-		if verdict, theirs = conflict, found.value; !found.present {
-			verdict = gone
-		}
-	}
-	if verdict == conflict {
-		verdict, err = settle(read, value, theirs, doubtful)
-	}
-	return verdict, theirs, err
-}
-
-// settle finds out whether a save that found another value had been done before, if a reply was lost.
-func settle(read stored, value, theirs record.Value, doubtful bool) (verdict, error) {
-	switch {
-	case theirs.Holds(value.Version()):
-		return saved, nil
-	case !doubtful || read.leadsTo(theirs):
-		return conflict, nil
-	}
-	return 0, errUnknown
-}
-
-// judge reads the reply of a script.
-func judge(reply any) (v verdict, found record.Value) {
-	switch reply := reply.(type) {
-	case string:
-		return conflict, record.Value(reply)
-	case int64:
-		if reply == 1 {
-			return saved, ""
-		}
-	}
-	return gone, ""
-}
-
-// ending returns what a session that still is value must end with, and where that begins.
-func ending(value record.Value) (tail string, start int) {
-	if version := value.Version(); version != "" {
-		return string(version), -len(version)
-	}
-	return string(value), 0
-}
-
-// largeValue is the size in bytes from which a value is written under a temporary key and then renamed, instead of being
-// passed through a script (docs/bench.md).
-const largeValue = 16 << 10
-
-// update runs save.lua.
-func (c *commands) update(ctx context.Context, key string, read, value record.Value, life int64) (reply any, doubtful bool, err error) {
-	tail, start := ending(read)
-	save := run{script: saveScript, keys: []string{key}, args: []any{string(value), life, tail, start}}
-	reply, doubtful, err = c.write(ctx, save, value)
-	if err == nil || !isReply(err, "TRYAGAIN") {
-		return reply, doubtful, err
-	}
-	reply, again, err := c.eval(ctx, save) // of one key
-	return reply, doubtful || again, err
-}
-
-// create runs create.lua.
-func (c *commands) create(ctx context.Context, key, tombstone string, value record.Value, life int64) (reply any, doubtful bool, err error) {
-	create := run{script: createScript, keys: []string{key, c.tombstone(key)}, args: []any{string(value), life, tombstone}}
-	if !c.apart.Load() {
-		reply, doubtful, err = c.write(ctx, create, value)
-		if err == nil || !isReply(err, "TRYAGAIN") {
-			return reply, doubtful, err
-		}
-	}
-	if found, err := c.look(ctx, key); err != nil || found.tombstone != tombstone && found.tombstone != "" {
-		return int64(0), doubtful, err
-	}
-	create.keys = create.keys[:1]
-	reply, again, err := c.eval(ctx, create)
-	return reply, doubtful || again, err
-}
-
-// write runs a script whose first argument is a value, or empty where the value waits under the last key. While its slot
-// migrates, a cluster answers TRYAGAIN to a script of several keys.
-func (c *commands) write(ctx context.Context, script run, value record.Value) (reply any, doubtful bool, err error) {
-	if len(value) >= largeValue && !c.apart.Load() {
-		temporary := c.prefix + temporaries + script.keys[0] + "}:" + hex.EncodeToString([]byte(value.Version()))
-		script.keys = append(slices.Clip(script.keys), temporary)
-		script.args = append([]any{""}, script.args[1:]...)
-		script.before = append(slices.Clip(script.before), redis.NewStatusCmd("setex", temporary, temporaryLife, string(value)))
-	}
-	return c.eval(ctx, script)
-}
-
-// saveWithoutScript keeps every promise of save but one: a write between its GET and its SET is overwritten.
-func (c *commands) saveWithoutScript(ctx context.Context, key string, read stored, value record.Value, life int64) (v verdict, theirs record.Value, err error) {
-	doubtful := false
-	err = c.retry(ctx, func(ctx context.Context) (err error) {
-		// Both again where a reply was lost: only a look tells whether the SET has been done.
-		get, tombstone := redis.NewStringCmd("get", key), redis.NewStringCmd("get", c.tombstone(key))
-		if _, err := c.attempt(ctx, get, tombstone); err != nil {
-			return err
-		}
-		found, absent := record.Value(get.Val()), get.Err() == redis.Nil
-		// XX does not bring back what is destroyed meanwhile, NX does not overwrite what another request creates.
-		condition := "xx"
-		switch {
-		case absent && read.present, !read.present && tombstone.Val() != "" && tombstone.Val() != read.tombstone:
-			v = gone
-			return nil
-		case absent:
-			condition = "nx"
-		case !read.present || found != read.value:
-			theirs = found
-			v, err = settle(read, value, theirs, doubtful)
-			return err
-		}
-		args := []any{"set", key, string(value), condition}
-		if life > 0 {
-			args = append(args, "ex", life)
-		}
-		set := redis.NewStatusCmd(args...)
-		lost, err := c.attempt(ctx, set)
-		doubtful = doubtful || lost
-		switch {
-		case err != nil:
-			return err
-		case set.Err() == nil:
-			v = saved
-		case absent:
-			return errCreated
-		default:
-			v = gone
-		}
-		return nil
-	})
-	return v, theirs, err
-}
-
-// errCreated has a save look again, because somebody has created the session in between.
-var errCreated = again("another request has created the session")
 
 // touch sets the life time of a session that exists, and does nothing to one that does not.
 func (c *commands) touch(ctx context.Context, key string, life int64) error {

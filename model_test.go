@@ -137,7 +137,7 @@ func (s *modelStore) release(now *modelSession, create bool) *modelSession {
 
 func TestAnyInterleavingKeepsTheContract(t *testing.T) {
 	t.Parallel()
-	for _, topology := range topologies[:2] {
+	for _, topology := range topologies[:3] {
 		t.Run(topology.name, func(t *testing.T) {
 			t.Parallel()
 			config, raw := topology.start(t)

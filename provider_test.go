@@ -30,6 +30,11 @@ var topologies = []topology{
 		s := redistest.Start(t)
 		return fmt.Sprintf(`{"save_path":%q}`, s.Addr()), s.Client()
 	}},
+	{"miniredis with IFEQ", func(t *testing.T) (string, goredis.UniversalClient) {
+		m := miniredis.RunT(t)
+		m.Server().SetPreHook(redistest.IFEQ(m))
+		return fmt.Sprintf(`{"save_path":%q}`, m.Addr()), rawClient(t, client.Options{Addrs: []string{m.Addr()}})
+	}},
 	{"unix socket", func(t *testing.T) (string, goredis.UniversalClient) {
 		s := redistest.Start(t)
 		return fmt.Sprintf(`{"save_path":"unix://%s"}`, s.Socket()), s.Client()

@@ -43,7 +43,7 @@ func (c *commands) regenerate(ctx context.Context, oldKey, key string, life int6
 	get := redis.NewStringCmd("get", key)
 	reply, doubtful, err := c.eval(c.forward(ctx), run{
 		script: regenerateScript, keys: keys, after: []redis.Cmder{get},
-		args: []any{string(version), string(record.Empty(version)), life, c.tombstoneLife},
+		args: append([]any{string(version), string(record.Empty(version)), c.tombstoneLife}, expiry(life)...),
 	})
 	takeBack := func() error {
 		reply, _, err := c.eval(ctx, run{script: unregenerateScript, keys: keys, args: []any{string(version), c.tombstoneLife}})
@@ -198,6 +198,19 @@ func (c *commands) place(ctx context.Context, key string, now stored, value reco
 	}
 }
 
+// judge reads the reply of remove.lua.
+func judge(reply any) (v verdict, found record.Value) {
+	switch reply := reply.(type) {
+	case string:
+		return conflict, record.Value(reply)
+	case int64:
+		if reply == 1 {
+			return saved, ""
+		}
+	}
+	return gone, ""
+}
+
 // removeCopied deletes a session that still is what was copied, and returns what it has deleted. version is that of the
 // copy. doubtful tells of an error that the session may be deleted all the same.
 func (c *commands) removeCopied(ctx context.Context, key string, copied record.Value, version record.Version) (v verdict, found record.Value, doubtful bool, err error) {
@@ -264,7 +277,7 @@ func (c *commands) unremove(ctx context.Context, key, copyKey string, copied rec
 	again := record.NewVersion()
 	reply, _, err := c.eval(ctx, run{
 		script: unremoveScript, keys: []string{key, c.tombstone(key)},
-		args: []any{string(version), string(copied.Moved(again)), life, string(again)},
+		args: append([]any{string(version), string(copied.Moved(again)), string(again)}, expiry(life)...),
 	})
 	switch {
 	case err != nil:

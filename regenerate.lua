@@ -6,8 +6,9 @@
 -- KEYS[4]  that of the new one
 -- ARGV[1]  the version of the session from now on, by which a repeat of this very move is known
 -- ARGV[2]  the session where there was none: empty, with that version
--- ARGV[3]  the life time in seconds from now on, 0 for none
--- ARGV[4]  how many seconds a tombstone lasts
+-- ARGV[3]  how many seconds a tombstone lasts
+-- ARGV[4]  'EX' and
+-- ARGV[5]  the life time in seconds from now on; neither for none
 --
 -- The value does not pass through Lua: the client reads it from the new id. The tombstone of the old id holds the version
 -- of each move from it, with 'new' behind it where there was nothing to move; only a log-out begins it anew. What makes the new
@@ -37,23 +38,19 @@ if new then
   tombstone = tombstone .. 'new'
 end
 if not same then
-  redis.call('SETEX', KEYS[3], ARGV[4], tombstone)
+  redis.call('SETEX', KEYS[3], ARGV[3], tombstone)
 end
 if empty then
   if not same then
     redis.call('DEL', KEYS[1])
   end
-  if ARGV[3] == '0' then
-    redis.call('SET', KEYS[2], ARGV[2])
-  else
-    redis.call('SETEX', KEYS[2], ARGV[3], ARGV[2])
-  end
+  redis.call('SET', KEYS[2], ARGV[2], unpack(ARGV, 4))
 else
   redis.call('APPEND', KEYS[1], ARGV[1])
-  if ARGV[3] == '0' then
-    redis.call('PERSIST', KEYS[1])
+  if ARGV[5] then
+    redis.call('EXPIRE', KEYS[1], ARGV[5])
   else
-    redis.call('EXPIRE', KEYS[1], ARGV[3])
+    redis.call('PERSIST', KEYS[1])
   end
   if not same then
     redis.call('RENAME', KEYS[1], KEYS[2])

@@ -13,7 +13,7 @@
 -- it is not there and has no tombstone; and else what somebody wrote meanwhile.
 
 local tombstone = KEYS[2] and redis.call('GET', KEYS[2])
-local tail = redis.call('GETRANGE', KEYS[1], ARGV[2], -1)
+local tail = redis.call('GETRANGE', KEYS[1], ARGV[2], '-1')
 if tail ~= ARGV[1] or tail == '' then
   local stored = redis.call('GET', KEYS[1])
   if not stored then

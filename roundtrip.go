@@ -31,6 +31,7 @@ type roundTrips struct {
 	timeLimit  time.Duration // how long one call may take, with all its retries
 
 	servers sync.Map // *server by address; "" is the one that has all keys
+	swaps   swaps    // of those whose addresses are not known, together
 	layout
 
 	refused   atomic.Int64 // when the server refused a script last, in ns since 1970; 0: it runs them, as far as is known
@@ -49,28 +50,37 @@ func (r *roundTrips) cluster() interface {
 
 // server returns the server of a call. A call for several servers, or for one that is not known, shares nothing.
 func (r *roundTrips) server(cmds ...redis.Cmder) *server {
+	s := r.serverOf(keyOf(cmds[0]))
+	for _, cmd := range cmds[1:] {
+		if r.cluster() != nil && r.serverOf(keyOf(cmd)) != s {
+			return r.unknown()
+		}
+	}
+	return s
+}
+
+// serverOf returns the server of a key.
+func (r *roundTrips) serverOf(key string) *server {
 	addr := ""
 	if r.sharded.Load() {
-		return &server{health: new(health)}
+		return r.unknown()
 	} else if r.cluster() != nil {
 		known, ok := r.client.(client.Client)
-		for i, cmd := range cmds {
-			at := ""
-			if key := keyOf(cmd); ok && key != "" {
-				at = known.Server(key)
-			}
-			if at == "" || i > 0 && at != addr {
-				return &server{health: new(health)}
-			}
-			addr = at
+		if !ok || key == "" {
+			return r.unknown()
+		}
+		if addr = known.Server(key); addr == "" {
+			return r.unknown()
 		}
 	}
 	if s, ok := r.servers.Load(addr); ok {
 		return s.(*server)
 	}
-	s, _ := r.servers.LoadOrStore(addr, &server{coalesce.New(r.send, coalesce.Limits{}), new(health)})
+	s, _ := r.servers.LoadOrStore(addr, &server{coalesce.New(r.send, coalesce.Limits{}), new(swaps), new(health)})
 	return s.(*server)
 }
+
+func (r *roundTrips) unknown() *server { return &server{swaps: &r.swaps, health: new(health)} }
 
 // keyOf returns the first key of a command.
 func keyOf(cmd redis.Cmder) string {

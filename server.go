@@ -17,6 +17,7 @@ import (
 // server is what calls for one server share.
 type server struct {
 	lanes *coalesce.Group[*call] // concurrent calls share pipelines; nil where each goes alone
+	swaps *swaps
 	*health
 }
 

@@ -4,8 +4,9 @@
 -- KEYS[2]  its tombstone
 -- ARGV[1]  the version of the copy
 -- ARGV[2]  the session that was copied, with a version of its own
--- ARGV[3]  its life time in seconds, 0 for none
--- ARGV[4]  that version
+-- ARGV[3]  that version
+-- ARGV[4]  'EX' and
+-- ARGV[5]  its life time in seconds; neither for none
 --
 -- Returns 1 when the session is there, 0 when somebody else has removed it, and 2 when it was removed and another one has
 -- been created since.
@@ -17,13 +18,9 @@ if exists and removed then
 elseif not exists and not removed then
   return 0
 elseif redis.call('STRLEN', KEYS[1]) > 0 then
-  redis.call('APPEND', KEYS[1], ARGV[4]) -- a removal that comes late no longer finds what it looks for
+  redis.call('APPEND', KEYS[1], ARGV[3]) -- a removal that comes late no longer finds what it looks for
   return 1
 end
-if ARGV[3] == '0' then
-  redis.call('SET', KEYS[1], ARGV[2])
-else
-  redis.call('SETEX', KEYS[1], ARGV[3], ARGV[2])
-end
+redis.call('SET', KEYS[1], ARGV[2], unpack(ARGV, 4))
 redis.call('DEL', KEYS[2])
 return 1

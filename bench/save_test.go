@@ -93,7 +93,10 @@ func digest(source string) string {
 var beforeLua string
 
 // largeValue is from how many bytes on the provider sends a value under a temporary key, for the script to rename.
-const largeValue = 16 << 10
+const largeValue = 4 << 10
+
+// renamedFrom is from how many bytes on that is measured.
+const renamedFrom = 1 << 10
 
 const (
 	setex          = "SETEX"
@@ -119,18 +122,23 @@ func savers(t *testing.T, s server) []saver {
 		}
 	}
 	one := func(args ...any) []goredisv7.Cmder { return []goredisv7.Cmder{goredisv7.NewCmd(args...)} }
-	byVersion := func(name, source string, from int) saver {
+	// arguments are those of save.lua behind the value.
+	arguments := func(name string, old record.Value) []any {
+		if name == before || name == beforeRenames {
+			return []any{life, string(old.Version()), -9}
+		}
+		return []any{string(old.Version()), -9, "ex", life}
+	}
+	byVersion := func(name, source string) saver {
 		return saver{name, func(id string, old, value record.Value) []goredisv7.Cmder {
-			return one("evalsha", digest(source), 1, id, string(value), life, string(old.Version()), -9)
-		}, []string{"evalsha"}, from}
+			return one(append([]any{"evalsha", digest(source), 1, id, string(value)}, arguments(name, old)...)...)
+		}, []string{"evalsha"}, 0}
 	}
 	renaming := func(name, source string) saver {
 		return saver{name, func(id string, old, value record.Value) []goredisv7.Cmder {
-			return []goredisv7.Cmder{
-				goredisv7.NewCmd("setex", "save:"+id, 5, string(value)),
-				goredisv7.NewCmd("evalsha", digest(source), 2, id, "save:"+id, "", life, string(old.Version()), -9),
-			}
-		}, []string{"setex", "evalsha"}, largeValue}
+			args := append([]any{"evalsha", digest(source), 2, id, "save:" + id, ""}, arguments(name, old)...)
+			return []goredisv7.Cmder{goredisv7.NewCmd("setex", "save:"+id, 5, string(value)), goredisv7.NewCmd(args...)}
+		}, []string{"setex", "evalsha"}, renamedFrom}
 	}
 	ways := []saver{
 		{setex, func(id string, _, value record.Value) []goredisv7.Cmder {
@@ -139,9 +147,9 @@ func savers(t *testing.T, s server) []saver {
 		{setIfEq, func(id string, old, value record.Value) []goredisv7.Cmder {
 			return one("set", id, string(value), "ifeq", string(old), "ex", life)
 		}, []string{"set"}, 0},
-		byVersion(script, string(saveLua), 0),
+		byVersion(script, string(saveLua)),
 		renaming(scriptRenames, string(saveLua)),
-		byVersion(before, beforeLua, 0),
+		byVersion(before, beforeLua),
 		renaming(beforeRenames, beforeLua),
 		{comparingBytes, func(id string, old, value record.Value) []goredisv7.Cmder {
 			return one("evalsha", digest(oldBytes), 1, id, string(value), life, string(old))
@@ -190,11 +198,15 @@ type saveResult struct {
 	request series
 }
 
-// price is what the safe save adds to a SETEX, as a part of a whole request. A server that has SET ... IFEQ is sent that.
+// price is what the safe save adds to a SETEX, as a part of a whole request, by the command that the provider sends.
 func (r saveResult) price() float64 {
 	safe, ok := r.taken[setIfEq]
-	if !ok {
+	switch {
+	case ok:
+	case r.bytes < largeValue:
 		safe = r.taken[script]
+	default:
+		safe = r.taken[scriptRenames]
 	}
 	return (1/safe.rate() - 1/r.taken[setex].rate()) * r.request.rate()
 }

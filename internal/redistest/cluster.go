@@ -17,6 +17,7 @@ const slotCount = 16384
 type ClusterOptions struct {
 	Masters    int // 0: three
 	NoReplicas bool
+	First      []string // the program of the first node, and its arguments; nil: that of all
 	Certs      *Certs   // if set, the nodes speak TLS only, to clients and among themselves
 	Args       []string // for every node, as for Start
 }
@@ -42,7 +43,11 @@ func StartCluster(tb testing.TB, opt ClusterOptions) *Cluster {
 		count = masters
 	}
 	for i := range count {
-		s := launch(tb, false, func(port int) []string {
+		program := command()
+		if i == 0 && opt.First != nil {
+			program = opt.First
+		}
+		s := launch(tb, program, false, func(port int) []string {
 			return slices.Concat(portArgs(port, opt.Certs), replicationArgs, []string{
 				"--cluster-enabled", "yes",
 				"--cluster-node-timeout", "1500",

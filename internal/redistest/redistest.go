@@ -64,6 +64,7 @@ type Server struct {
 	tb       testing.TB
 	dir      string
 	port     int
+	program  []string // and its arguments
 	sentinel bool
 	client   *redis.Client
 	nodeID   string // in a cluster; set by StartCluster
@@ -88,11 +89,11 @@ func Start(tb testing.TB, args ...string) *Server {
 }
 
 // launch starts a server on a free port, with the directives that args returns for it.
-func launch(tb testing.TB, sentinel bool, args func(port int) []string) *Server {
+func launch(tb testing.TB, program []string, sentinel bool, args func(port int) []string) *Server {
 	tb.Helper()
 	Require(tb)
 	for attempt := 1; ; attempt++ {
-		s := &Server{tb: tb, sentinel: sentinel, port: leasePort(tb), dir: tempDir(tb)}
+		s := &Server{tb: tb, program: program, sentinel: sentinel, port: leasePort(tb), dir: tempDir(tb)}
 		s.client = newAdminClient(s.Socket())
 		if err := os.WriteFile(s.configFile(), s.config(args(s.port)), 0o600); err != nil {
 			tb.Fatal("redistest: ", err)
@@ -214,14 +215,13 @@ func (s *Server) start() error {
 		return fmt.Errorf("redistest: %w", err)
 	}
 
-	args := append(command(), s.configFile())
-	cmd := exec.Command(args[0], args[1:]...)
+	cmd := exec.Command(s.program[0], append(s.program[1:len(s.program):len(s.program)], s.configFile())...)
 	if s.sentinel {
 		cmd.Args = append(cmd.Args, "--sentinel")
 	}
 	cmd.Dir, cmd.Stdout, cmd.Stderr = s.dir, logFile, logFile
 	if err := startProcess(cmd); err != nil {
-		return fmt.Errorf("redistest: start %s: %w", args[0], err)
+		return fmt.Errorf("redistest: start %s: %w", s.program[0], err)
 	}
 	p := &process{Process: cmd.Process, exited: make(chan struct{})}
 	go func() {

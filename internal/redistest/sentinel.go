@@ -58,14 +58,14 @@ func StartSentinel(tb testing.TB, opt SentinelOptions) *Sentinel {
 		return append(portArgs(port+10000, opt.Certs), "--port", strconv.Itoa(port))
 	}
 	s := &Sentinel{tb: tb}
-	s.master = launch(tb, false, redisArgs)
-	s.replica = launch(tb, false, redisArgs)
+	s.master = launch(tb, command(), false, redisArgs)
+	s.replica = launch(tb, command(), false, redisArgs)
 	s.replica.do("replicaof", "127.0.0.1", s.master.port)
 	s.replica.do("config", "rewrite") // so that it holds after a restart
 	for i := range 3 {
 		// Sentinels that find the master down at the same time vote for themselves, and again only seconds later.
 		downAfter := 800 + 300*i
-		sentinel := launch(tb, true, func(port int) []string {
+		sentinel := launch(tb, command(), true, func(port int) []string {
 			return slices.Concat(sentinelPort(port), channelArgs, []string{
 				"--sentinel sentinel-user", adminUser,
 				"--sentinel sentinel-pass", adminPassword,

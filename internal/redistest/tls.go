@@ -106,7 +106,7 @@ func (c *Certs) ClientConfig(tb testing.TB) *tls.Config {
 // "--tls-auth-clients", "yes".
 func StartTLS(tb testing.TB, certs *Certs, args ...string) *Server {
 	tb.Helper()
-	return launch(tb, false, func(port int) []string { return append(portArgs(port, certs), args...) })
+	return launch(tb, command(), false, func(port int) []string { return append(portArgs(port, certs), args...) })
 }
 
 // portArgs makes a server listen on port, speaking TLS to clients and to other servers if there are certificates.
