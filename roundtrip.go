@@ -192,15 +192,25 @@ func (r *roundTrips) unserved(ctx context.Context, s *server, begun time.Time, c
 	return unserved{err, since}
 }
 
-// travel sends a call and returns when its commands have their replies. go-redis does not interrupt a command whose
-// context is cancelled; the caller is not kept waiting for it. A hook of the application that panics, or ends its
-// goroutine, does that to the caller.
+// travel sends a call, with those of others where that is faster, and returns when its commands have their replies. If its
+// context ends before that, travel returns the error of the context, and the call may still be under way.
 func (r *roundTrips) travel(c *call) error {
+	if c.lanes == nil || c.size() > largeCall {
+		r.alone(c)
+	} else if err := c.lanes.Do(c.ctx, c); err != nil {
+		return err
+	}
+	return c.left
+}
+
+// alone sends a call by itself. go-redis does not interrupt a command whose context is cancelled; the caller is not kept
+// waiting for it. A hook of the application that panics, or ends its goroutine, does that to the caller.
+func (r *roundTrips) alone(c *call) {
 	if c.ctx.Done() == nil {
-		return r.join(c)
+		r.transmit(c.ctx, c.cmds, c)
+		return
 	}
 	type outcome struct {
-		err      error
 		panicked any
 		returned bool
 	}
@@ -213,7 +223,7 @@ func (r *roundTrips) travel(c *call) error {
 			}
 			sent <- o
 		}()
-		o.err = r.join(c)
+		r.transmit(c.ctx, c.cmds, c)
 		o.returned = true
 	}()
 	select {
@@ -224,19 +234,9 @@ func (r *roundTrips) travel(c *call) error {
 		case !o.returned:
 			runtime.Goexit()
 		}
-		return o.err
 	case <-c.ctx.Done():
-		return c.ctx.Err()
+		c.left = c.ctx.Err()
 	}
-}
-
-// join sends a call, with those of others where that is faster.
-func (r *roundTrips) join(c *call) error {
-	if c.lanes == nil || c.size() > largeCall {
-		r.send([]*call{c})
-		return nil
-	}
-	return c.lanes.Do(c.ctx, c)
 }
 
 // call is the commands of one round trip.
@@ -245,6 +245,7 @@ type call struct {
 	cmds  []redis.Cmder
 	lanes *coalesce.Group[*call] // to travel in, with others; nil: alone
 	lost  bool                   // a cluster's client has sent it again after its reply was lost
+	left  error                  // its context has ended, and it may still be under way
 }
 
 // largeCall is how many bytes a call may have to travel together with others, who would wait for it.
@@ -263,19 +264,24 @@ func (c *call) size() (bytes int) {
 
 // send sends calls, several in one pipeline. What comes of them is in their commands.
 func (r *roundTrips) send(calls []*call) {
-	ctx, cmds := calls[0].ctx, calls[0].cmds
-	if len(calls) > 1 {
-		// A pipeline of several has the time of the last, and belongs to none: no cancellation, no hook's values.
-		deadline, _ := ctx.Deadline()
-		cmds = make([]redis.Cmder, 0, 2*len(calls))
-		for _, c := range calls {
-			if d, _ := c.ctx.Deadline(); d.After(deadline) {
-				deadline = d
-			}
-			cmds = append(cmds, c.cmds...)
-		}
-		ctx = limited{context.Background(), deadline}
+	if len(calls) == 1 {
+		r.alone(calls[0])
+		return
 	}
+	// A pipeline of several has the time of the last, and belongs to none: no cancellation, no hook's values.
+	var deadline time.Time
+	cmds := make([]redis.Cmder, 0, 2*len(calls))
+	for _, c := range calls {
+		if d, _ := c.ctx.Deadline(); d.After(deadline) {
+			deadline = d
+		}
+		cmds = append(cmds, c.cmds...)
+	}
+	r.transmit(limited{context.Background(), deadline}, cmds, calls...)
+}
+
+// transmit sends the commands of some calls.
+func (r *roundTrips) transmit(ctx context.Context, cmds []redis.Cmder, calls ...*call) {
 	if r.cluster() != nil {
 		var lost atomic.Bool
 		ctx = client.WithLosses(ctx, &lost)

@@ -33,6 +33,7 @@ type lookShard[T any] struct {
 	ids     map[string]*looked[T]
 	sweepAt int        // size of ids at which those of no more use are taken out
 	offers  []offer[T] // the oldest first, also those that were taken
+	ended   int        // of them, so many are over
 	bytes   int        // of the values that are offered
 }
 
@@ -90,7 +91,7 @@ func (l *Look[T]) Offer(value T, size int) {
 		if shard.news(k, l.clock) && size <= offerMax && shard.room(size) {
 			k.offered, k.value, k.size = true, value, size
 			shard.bytes += size
-			shard.offers = append(shard.offers, offer[T]{k, l.clock})
+			shard.append(offer[T]{k, l.clock})
 		}
 	})
 }
@@ -170,16 +171,27 @@ func (s *lookShard[T]) withdraw(k *looked[T]) {
 
 // room tells whether there is room for an offer of so many bytes, when those are withdrawn that nobody may take any more.
 func (s *lookShard[T]) room(size int) bool {
-	for len(s.offers) > 0 {
-		oldest := s.offers[0]
+	for s.ended < len(s.offers) {
+		oldest := s.offers[s.ended]
 		if current := oldest.offered && oldest.current == oldest.clock; current && time.Since(oldest.last) < offerTime {
 			break
 		} else if current {
 			s.withdraw(oldest.looked)
 		}
-		s.offers = s.offers[1:]
+		s.offers[s.ended] = offer[T]{}
+		s.ended++
 	}
 	return s.bytes+size <= shardMax
+}
+
+// append puts an offer behind the others, where it can in the place of those that are over.
+func (s *lookShard[T]) append(o offer[T]) {
+	if s.ended > len(s.offers)/2 || s.ended == len(s.offers) {
+		n := copy(s.offers, s.offers[s.ended:])
+		clear(s.offers[n:])
+		s.offers, s.ended = s.offers[:n], 0
+	}
+	s.offers = append(s.offers, o)
 }
 
 // useful tells whether a read may still come for k.
