@@ -86,16 +86,29 @@ func (c *commands) look(ctx context.Context, key string, also ...redis.Cmder) (s
 	return s, nil
 }
 
+// lookup is the commands of a look, with what they travel in, in one piece: that is one allocation, and not one for each
+// part. It is not used again: go-redis and the net package may keep a context for longer than a call takes.
+type lookup struct {
+	call
+	limited
+	get              redis.StringCmd
+	pttl             redis.IntCmd
+	getArgs, ttlArgs [2]any
+	cmds             [4]redis.Cmder
+}
+
 func (c *commands) fetch(ctx context.Context, key string, also ...redis.Cmder) (stored, error) {
+	l := new(lookup)
 	var k any = key // once for both
-	get := redis.NewStringCmd("get", k)
-	pttl := redis.NewIntCmd("pttl", k)
-	cmds := append(append(make([]redis.Cmder, 0, 4), get, pttl), also...)
-	if err := c.do(ctx, cmds...); err != nil || get.Err() == redis.Nil {
+	l.getArgs, l.ttlArgs = [...]any{"get", k}, [...]any{"pttl", k}
+	l.get, l.pttl = *redis.NewStringCmd(l.getArgs[:]...), *redis.NewIntCmd(l.ttlArgs[:]...)
+	l.call.cmds = append(append(l.cmds[:0], &l.get, &l.pttl), also...)
+	ctx = l.limit(ctx, time.Now().Add(c.timeLimit))
+	if _, err := c.deliverCall(ctx, &l.call); err != nil || l.get.Err() == redis.Nil {
 		return stored{}, err
 	}
-	s := stored{value: record.Value(get.Val()), present: true}
-	if ms := pttl.Val(); ms >= 0 {
+	s := stored{value: record.Value(l.get.Val()), present: true}
+	if ms := l.pttl.Val(); ms >= 0 {
 		s.expires = time.Now().Add(time.Duration(ms) * time.Millisecond)
 	}
 	return s, nil

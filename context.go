@@ -26,14 +26,20 @@ type limited struct {
 	deadline time.Time
 }
 
-func (l limited) Deadline() (time.Time, bool) { return l.deadline, true }
+func (l *limited) Deadline() (time.Time, bool) { return l.deadline, true }
 
 // limit gives ctx until the deadline, unless its own is earlier.
 func limit(ctx context.Context, deadline time.Time) context.Context {
+	return new(limited).limit(ctx, deadline)
+}
+
+// limit is the function limit, and what it returns may be l.
+func (l *limited) limit(ctx context.Context, deadline time.Time) context.Context {
 	if own, ok := ctx.Deadline(); ok && own.Before(deadline) {
 		return ctx
 	}
-	return limited{ctx, deadline}
+	l.Context, l.deadline = ctx, deadline
+	return l
 }
 
 // over tells whether the deadline of ctx has passed.

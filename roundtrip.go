@@ -116,8 +116,13 @@ func (r *roundTrips) do(ctx context.Context, cmds ...redis.Cmder) error {
 // deliver is do, and tells whether a reply was lost on the way: then the commands may have been executed more than once,
 // or even though there is an error.
 func (r *roundTrips) deliver(ctx context.Context, cmds ...redis.Cmder) (doubtful bool, err error) {
+	return r.deliverCall(ctx, &call{cmds: cmds})
+}
+
+// deliverCall is deliver of a call of which nothing but its commands is set.
+func (r *roundTrips) deliverCall(ctx context.Context, c *call) (doubtful bool, err error) {
 	err = r.retry(ctx, func(ctx context.Context) error {
-		lost, err := r.attempt(ctx, cmds...)
+		lost, err := r.attemptCall(ctx, c)
 		doubtful = doubtful || lost
 		return err
 	})
@@ -126,6 +131,11 @@ func (r *roundTrips) deliver(ctx context.Context, cmds ...redis.Cmder) (doubtful
 
 // attempt is deliver without repeats but those of a cluster's client.
 func (r *roundTrips) attempt(ctx context.Context, cmds ...redis.Cmder) (doubtful bool, err error) {
+	return r.attemptCall(ctx, &call{cmds: cmds})
+}
+
+func (r *roundTrips) attemptCall(ctx context.Context, c *call) (doubtful bool, err error) {
+	cmds := c.cmds
 	for _, cmd := range cmds {
 		cmd.SetErr(nil) // go-redis keeps the error of an earlier attempt
 	}
@@ -133,7 +143,7 @@ func (r *roundTrips) attempt(ctx context.Context, cmds ...redis.Cmder) (doubtful
 	if outage := s.down.Load(); outage != nil {
 		return false, outage
 	}
-	c := &call{ctx: ctx, cmds: cmds, lanes: s.lanes}
+	c.ctx, c.lanes, c.lost = ctx, s.lanes, false
 	if err := r.travel(c); err != nil { // and the call may still be under way
 		if errors.Is(err, context.DeadlineExceeded) {
 			err = r.unserved(ctx, s, begun, cmds[0], err)
@@ -277,7 +287,7 @@ func (r *roundTrips) send(calls []*call) {
 		}
 		cmds = append(cmds, c.cmds...)
 	}
-	r.transmit(limited{context.Background(), deadline}, cmds, calls...)
+	r.transmit(&limited{context.Background(), deadline}, cmds, calls...)
 }
 
 // transmit sends the commands of some calls.
@@ -380,35 +390,40 @@ type run struct {
 	before, after []redis.Cmder
 }
 
+// evaluation is the commands of a run, in one piece: that is one allocation, and not one for each part.
+type evaluation struct {
+	call
+	cmd  redis.Cmd
+	args [12]any
+	cmds [4]redis.Cmder
+}
+
 // eval runs a script that the server has parsed before, or else has it parsed. doubtful is that of deliver. Where the
 // server refuses scripts, scriptless is true from then on.
 func (r *roundTrips) eval(ctx context.Context, run run) (reply any, doubtful bool, err error) {
-	args := make([]any, 0, 3+len(run.keys)+len(run.args))
-	args = append(args, "evalsha", run.sha1, len(run.keys))
-	for _, key := range run.keys {
-		args = append(args, key)
-	}
-	args = append(args, run.args...)
-	reply, doubtful, err = r.evalOnce(ctx, run, args)
+	reply, doubtful, err = r.evalOnce(ctx, run, "evalsha", run.sha1)
 	if err != nil && isReply(err, "NOSCRIPT") {
-		args[0], args[1] = "eval", run.source
 		var again bool
-		reply, again, err = r.evalOnce(ctx, run, args)
+		reply, again, err = r.evalOnce(ctx, run, "eval", run.source)
 		doubtful = doubtful || again
 	}
 	return reply, doubtful, err
 }
 
-func (r *roundTrips) evalOnce(ctx context.Context, run run, args []any) (reply any, doubtful bool, err error) {
-	cmd := redis.NewCmd(args...)
-	cmds := make([]redis.Cmder, 0, len(run.before)+1+len(run.after))
-	cmds = append(append(append(cmds, run.before...), cmd), run.after...)
-	doubtful, err = r.deliver(ctx, cmds...)
+func (r *roundTrips) evalOnce(ctx context.Context, run run, name, script string) (reply any, doubtful bool, err error) {
+	e := new(evaluation)
+	args := append(e.args[:0], name, script, len(run.keys))
+	for _, key := range run.keys {
+		args = append(args, key)
+	}
+	e.cmd = *redis.NewCmd(append(args, run.args...)...)
+	e.call.cmds = append(append(append(e.cmds[:0], run.before...), &e.cmd), run.after...)
+	doubtful, err = r.deliverCall(ctx, &e.call)
 	if refused := r.refused.Load(); err == nil && refused != 0 {
 		r.refused.CompareAndSwap(refused, 0)
 	}
-	r.noteRefusal(cmd.Err())
-	return cmd.Val(), doubtful || err != nil && cmd.Err() == nil, err
+	r.noteRefusal(e.cmd.Err())
+	return e.cmd.Val(), doubtful || err != nil && e.cmd.Err() == nil, err
 }
 
 // noteRefusal takes note of the error of a script that the server refuses.

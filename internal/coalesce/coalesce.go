@@ -42,11 +42,13 @@ type Group[T any] struct {
 	mu     sync.Mutex // protects the fields below, and every batch that is not yet taken
 	open   *batch[T]  // the batch that new items join, nil if there is none
 	queued int        // items in batches that are not yet taken
+
+	slices sync.Pool // of *[]T, empty: those in which items were handed to run
 }
 
 // A batch belongs to all its callers. The one who opened it leads: it takes the batch and runs it for all.
 type batch[T any] struct {
-	items  []T
+	items  *[]T
 	gone   map[int]bool  // places of callers who left before the batch was taken
 	done   chan struct{} // closed when run has returned
 	failed error         // why run did not return; set before done is closed
@@ -76,12 +78,12 @@ func (g *Group[T]) Do(ctx context.Context, item T) error {
 	inside := g.inside.Add(1)
 	defer g.inside.Add(-1)
 	if inside <= int64(g.limits.Alone) {
-		g.run([]T{item})
+		g.alone(item)
 		return nil
 	}
 	b, place := g.join(item)
 	if b == nil {
-		g.run([]T{item})
+		g.alone(item)
 		return nil
 	}
 	if place == 0 {
@@ -103,6 +105,28 @@ func (g *Group[T]) Do(ctx context.Context, item T) error {
 	}
 }
 
+func (g *Group[T]) alone(item T) {
+	items := g.slice()
+	*items = append(*items, item)
+	g.run(*items)
+	g.recycle(items)
+}
+
+// slice returns one that is empty.
+func (g *Group[T]) slice() *[]T {
+	if s, ok := g.slices.Get().(*[]T); ok {
+		return s
+	}
+	return new([]T)
+}
+
+// recycle takes back a slice that nobody uses any more.
+func (g *Group[T]) recycle(s *[]T) {
+	clear(*s)
+	*s = (*s)[:0]
+	g.slices.Put(s)
+}
+
 // join puts item into the open batch and returns its place there, or a nil batch if the queue is full.
 // The caller at place 0 leads.
 func (g *Group[T]) join(item T) (*batch[T], int) {
@@ -113,15 +137,16 @@ func (g *Group[T]) join(item T) (*batch[T], int) {
 	}
 	b := g.open
 	if b == nil {
-		b = &batch[T]{done: make(chan struct{})}
+		b = &batch[T]{items: g.slice(), done: make(chan struct{})}
 		g.open = b
 	}
-	b.items = append(b.items, item)
+	*b.items = append(*b.items, item)
 	g.queued++
-	if len(b.items) == g.limits.Batch {
+	n := len(*b.items)
+	if n == g.limits.Batch {
 		g.open = nil
 	}
-	return b, len(b.items) - 1
+	return b, n - 1
 }
 
 // leave keeps the item at place from being run, unless the batch has been taken.
@@ -136,37 +161,39 @@ func (g *Group[T]) leave(b *batch[T], place int) {
 
 // lead runs b.
 func (g *Group[T]) lead(b *batch[T]) {
-	leave := g.enter()
+	inLane := g.enter()
 	returned := false
 	defer func() {
 		if !returned {
 			b.failed = fmt.Errorf("coalesce: run did not return: %v\n\n%s", recover(), debug.Stack())
 		}
-		leave()
+		if inLane {
+			<-g.lanes
+		}
 		close(b.done)
 	}()
 	g.yield()
 	if items := g.take(b); len(items) > 0 {
 		g.run(items)
 	}
+	g.recycle(b.items)
 	returned = true
 }
 
-// enter waits for a lane, but not for long, and returns how to leave it.
-func (g *Group[T]) enter() (leave func()) {
-	leave = func() { <-g.lanes }
+// enter waits for a lane, but not for long. It reports whether it has one, which is an element of lanes.
+func (g *Group[T]) enter() bool {
 	select {
 	case g.lanes <- struct{}{}:
-		return leave
+		return true
 	default:
 	}
 	timer := time.NewTimer(g.limits.Wait)
 	defer timer.Stop()
 	select {
 	case g.lanes <- struct{}{}:
-		return leave
+		return true
 	case <-timer.C:
-		return func() {}
+		return false
 	}
 }
 
@@ -190,12 +217,13 @@ func (g *Group[T]) take(b *batch[T]) []T {
 	if g.open == b {
 		g.open = nil
 	}
-	g.queued -= len(b.items)
+	all := *b.items
+	g.queued -= len(all)
 	if b.gone == nil {
-		return b.items
+		return all
 	}
-	items := make([]T, 0, len(b.items))
-	for i, item := range b.items {
+	items := make([]T, 0, len(all))
+	for i, item := range all {
 		if !b.gone[i] {
 			items = append(items, item)
 		}

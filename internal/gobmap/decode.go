@@ -7,6 +7,7 @@ import (
 	"math"
 	"math/bits"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -24,10 +25,20 @@ type decoder struct {
 }
 
 func decodeByHand(data string) (m map[any]any, err error) {
+	d := decoders.Get().(*decoder)
+	defer d.free()
 	defer rescue(&err)
-	d := &decoder{reader: reader{data: data}}
-	d.defs = d.first[:0]
+	d.data, d.defs = data, d.first[:0]
 	return decodeMap(d, d.typeID(false), anyElement, anyElement), nil
+}
+
+// decoders are kept: one takes as much room as a small session.
+var decoders = sync.Pool{New: func() any { return new(decoder) }}
+
+// free hands d back for reuse, with nothing in it.
+func (d *decoder) free() {
+	*d = decoder{}
+	decoders.Put(d)
 }
 
 // value reads an interface value.
