@@ -30,16 +30,25 @@ func (l *limited) Deadline() (time.Time, bool) { return l.deadline, true }
 
 // limit gives ctx until the deadline, unless its own is earlier.
 func limit(ctx context.Context, deadline time.Time) context.Context {
-	return new(limited).limit(ctx, deadline)
+	if ends(ctx, deadline) {
+		return ctx
+	}
+	return &limited{ctx, deadline}
 }
 
-// limit is the function limit, and what it returns may be l.
+// limit is the function limit, and makes l what it returns, unless that is ctx.
 func (l *limited) limit(ctx context.Context, deadline time.Time) context.Context {
-	if own, ok := ctx.Deadline(); ok && own.Before(deadline) {
+	if ends(ctx, deadline) {
 		return ctx
 	}
 	l.Context, l.deadline = ctx, deadline
 	return l
+}
+
+// ends tells whether ctx has a deadline before another.
+func ends(ctx context.Context, deadline time.Time) bool {
+	own, ok := ctx.Deadline()
+	return ok && own.Before(deadline)
 }
 
 // over tells whether the deadline of ctx has passed.

@@ -30,8 +30,9 @@ type roundTrips struct {
 	outageTime time.Duration // how long a call is repeated while the server does not serve, beyond maxRetries
 	timeLimit  time.Duration // how long one call may take, with all its retries
 
-	servers sync.Map // *server by address; "" is the one that has all keys
-	swaps   swaps    // of those whose addresses are not known, together
+	servers sync.Map  // *server by address; "" is the one that has all keys
+	swaps   swaps     // of those whose addresses are not known, together
+	pipes   sync.Pool // of redis.Pipeliner, empty
 	layout
 
 	refused   atomic.Int64 // when the server refused a script last, in ns since 1970; 0: it runs them, as far as is known
@@ -305,11 +306,15 @@ func (r *roundTrips) transmit(ctx context.Context, cmds []redis.Cmder, calls ...
 		_ = r.client.ProcessContext(ctx, cmds[0])
 		return
 	}
-	pipe := r.client.Pipeline()
+	pipe, ok := r.pipes.Get().(redis.Pipeliner)
+	if !ok {
+		pipe = r.client.Pipeline()
+	}
 	for _, cmd := range cmds {
 		_ = pipe.Process(cmd)
 	}
 	_, _ = pipe.ExecContext(ctx)
+	r.pipes.Put(pipe) // it has let go of the commands
 }
 
 // retry repeats a round trip until it succeeds, cannot succeed, or time or retries are used up. While the server does not

@@ -10,6 +10,7 @@ import (
 	"math/bits"
 	"reflect"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -34,7 +35,7 @@ var (
 // maxKept is the size in bytes up to which buffers are kept for reuse.
 const maxKept = 64 << 10
 
-func encodeByHand(m map[any]any) (data []byte, err error) {
+func encodeByHand(m map[any]any, tail []byte) (data string, err error) {
 	defer rescue(&err)
 	e := encoders.Get().(*encoder)
 	defer e.free()
@@ -51,13 +52,13 @@ func encodeByHand(m map[any]any) (data []byte, err error) {
 			b = e.value(b, v)
 		}
 		if e.err != nil {
-			return nil, fmt.Errorf("entry %#v: %w", k, e.err)
+			return "", fmt.Errorf("entry %#v: %w", k, e.err)
 		}
 	}
 	if cap(b) <= maxKept {
 		e.buf = b[:0]
 	}
-	return e.stream(b), nil
+	return e.stream(b, tail), nil
 }
 
 // free hands e back for reuse.
@@ -73,11 +74,13 @@ func (e *encoder) use(info *typeInfo) {
 	}
 }
 
-// stream returns the definitions of the types used, each once, and the message.
-func (e *encoder) stream(message []byte) []byte {
+// stream returns the definitions of the types used, each once, the message and the tail.
+func (e *encoder) stream(message, tail []byte) string {
 	var few [8]typeDef
 	defs := few[:0]
-	size := uintSize(uint64(len(message))) + len(message)
+	var room [9]byte
+	length := appendUint(room[:0], uint64(len(message)))
+	size := len(length) + len(message) + len(tail)
 	for _, info := range e.used {
 		for _, def := range info.defs {
 			if !slices.Contains(defs, def) {
@@ -86,12 +89,15 @@ func (e *encoder) stream(message []byte) []byte {
 			}
 		}
 	}
-	out := make([]byte, 0, size)
+	var out strings.Builder // the string is made of it without a copy
+	out.Grow(size)
 	for _, def := range defs {
-		out = append(out, def.message...)
+		out.WriteString(def.message)
 	}
-	out = appendUint(out, uint64(len(message)))
-	return append(out, message...)
+	out.Write(length)
+	out.Write(message)
+	out.Write(tail)
+	return out.String()
 }
 
 // value appends an interface value: the name and the id of its type, the length

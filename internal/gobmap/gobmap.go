@@ -32,31 +32,41 @@ import (
 // registered already. Values may be nil. If Encode fails, Failing tells which
 // entries are to blame.
 func Encode(m map[any]any) ([]byte, error) {
-	data, err := encodeByHand(m)
+	data, err := EncodeBefore(m, nil)
+	if err != nil {
+		return nil, err
+	}
+	return []byte(data), nil
+}
+
+// EncodeBefore is Encode, and returns the stream with the tail behind it.
+func EncodeBefore(m map[any]any, tail []byte) (string, error) {
+	data, err := encodeByHand(m, tail)
 	if errors.Is(err, errNotByHand) {
-		data, err = encodeByGob(m)
+		data, err = encodeByGob(m, tail)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("gobmap: encode: %w", err)
+		return "", fmt.Errorf("gobmap: encode: %w", err)
 	}
 	return data, nil
 }
 
-func encodeByGob(m map[any]any) (data []byte, err error) {
+func encodeByGob(m map[any]any, tail []byte) (data string, err error) {
 	defer rescue(&err)
 	for k, v := range m {
 		if err := Check(v); err != nil {
-			return nil, fmt.Errorf("entry %#v: %w", k, err)
+			return "", fmt.Errorf("entry %#v: %w", k, err)
 		}
 	}
 	if err := checkWithin(reflect.ValueOf(m), 0); err != nil {
-		return nil, err
+		return "", err
 	}
 	var b bytes.Buffer
 	if err := gob.NewEncoder(&b).Encode(m); err != nil {
-		return nil, err
+		return "", err
 	}
-	return b.Bytes(), nil
+	b.Write(tail)
+	return b.String(), nil
 }
 
 // Failing returns the keys of those entries of m that cannot be encoded, each

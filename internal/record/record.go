@@ -20,7 +20,6 @@ package record
 
 import (
 	"crypto/rand"
-	"strings"
 
 	"github.com/beego-session/redis/internal/gobmap"
 )
@@ -63,24 +62,19 @@ func Empty(v Version) Value { return Value(emptyStream) + Value(v) }
 // Encode returns the value of a session that follows on another, or on none if that is empty. An error is that of
 // gobmap.Encode.
 func Encode(values map[any]any, before Value, v Version) (Value, error) {
-	stream, err := gobmap.Encode(values)
-	if err != nil {
-		return "", err
-	}
 	entries := before.entries()
 	surplus := versions(entries) - (Kept - 1)
-	var b strings.Builder
-	b.Grow(len(stream) + len(entries) + len(v))
-	b.Write(stream)
+	var room [16 * entrySize]byte
+	tail := room[:0]
 	for ; entries != ""; entries = entries[entrySize:] {
 		if entries[0] == versionTag && surplus > 0 {
 			surplus--
 			continue
 		}
-		b.WriteString(entries[:entrySize])
+		tail = append(tail, entries[:entrySize]...)
 	}
-	b.WriteString(string(v))
-	return Value(b.String()), nil
+	value, err := gobmap.EncodeBefore(values, append(tail, v...))
+	return Value(value), err
 }
 
 // Decode returns the values of a session. An error is that of gobmap.Decode.

@@ -35,7 +35,11 @@ type lookShard[T any] struct {
 	offers  []offer[T] // the oldest first, also those that were taken
 	ended   int        // of them, so many are over
 	bytes   int        // of the values that are offered
+	spare   []*looked[T]
 }
+
+// spareMax is how many of those that were dropped a shard keeps for reuse.
+const spareMax = 16
 
 // offer is what a look has left, as long as it is current.
 type offer[T any] struct {
@@ -68,53 +72,74 @@ func (l *Looks[T]) shard(id string) *lookShard[T] { return &l.shards[shardOf(id,
 
 // Begin is called before Redis is asked.
 func (l *Looks[T]) Begin(id string) *Look[T] {
-	shard := l.shard(id)
+	look := &Look[T]{of: l, id: id} // inlined, it costs no allocation
+	look.begin()
+	return look
+}
+
+func (l *Look[T]) begin() {
+	shard := l.of.shard(l.id)
 	shard.Lock()
 	defer shard.Unlock()
 	shard.clock++
-	k := shard.ids[id]
+	k := shard.ids[l.id]
 	if k == nil {
-		k = shard.add(id)
+		k = shard.add(l.id)
 	}
 	k.underWay++
-	return &Look[T]{of: l, id: id, clock: shard.clock, began: time.Now()}
+	l.clock, l.began = shard.clock, time.Now()
 }
 
 // Offer says that the id is there, and leaves a value for the read that follows. A value that is older than what is
 // known by now is not kept.
 func (l *Look[T]) Offer(value T, size int) {
-	l.end(func(shard *lookShard[T], k *looked[T]) {
-		k.found++
-		if l.began.After(k.last) {
-			k.last = l.began
-		}
-		if shard.news(k, l.clock) && size <= offerMax && shard.room(size) {
-			k.offered, k.value, k.size = true, value, size
-			shard.bytes += size
-			shard.append(offer[T]{k, l.clock})
-		}
-	})
-}
-
-// Answered says that Redis has answered, with nothing to leave for a read.
-func (l *Look[T]) Answered() {
-	l.end(func(shard *lookShard[T], k *looked[T]) { shard.news(k, l.clock) })
-}
-
-// Failed says that nothing was learned.
-func (l *Look[T]) Failed() { l.end(func(*lookShard[T], *looked[T]) {}) }
-
-func (l *Look[T]) end(learn func(*lookShard[T], *looked[T])) {
 	if l.ended {
 		return
 	}
-	l.ended = true
 	shard := l.of.shard(l.id)
 	shard.Lock()
 	defer shard.Unlock()
 	k := shard.ids[l.id]
+	k.found++
+	if l.began.After(k.last) {
+		k.last = l.began
+	}
+	if shard.news(k, l.clock) && size <= offerMax && shard.room(size) {
+		k.offered, k.value, k.size = true, value, size
+		shard.bytes += size
+		shard.append(offer[T]{k, l.clock})
+	}
+	l.end(shard, k)
+}
+
+// Answered says that Redis has answered, with nothing to leave for a read.
+func (l *Look[T]) Answered() {
+	if l.ended {
+		return
+	}
+	shard := l.of.shard(l.id)
+	shard.Lock()
+	defer shard.Unlock()
+	k := shard.ids[l.id]
+	shard.news(k, l.clock)
+	l.end(shard, k)
+}
+
+// Failed says that nothing was learned.
+func (l *Look[T]) Failed() {
+	if l.ended {
+		return
+	}
+	shard := l.of.shard(l.id)
+	shard.Lock()
+	defer shard.Unlock()
+	l.end(shard, shard.ids[l.id])
+}
+
+// end takes the look out of what is known of its id, whose shard is locked.
+func (l *Look[T]) end(shard *lookShard[T], k *looked[T]) {
+	l.ended = true
 	k.underWay--
-	learn(shard, k)
 	shard.drop(l.id, k)
 }
 
@@ -202,6 +227,10 @@ func (s *lookShard[T]) drop(id string, k *looked[T]) {
 	if k.underWay == 0 && !k.useful() {
 		s.withdraw(k)
 		delete(s.ids, id)
+		if len(s.spare) < spareMax {
+			*k = looked[T]{} // an offer of it that is left in offers is not current any more: no clock comes twice
+			s.spare = append(s.spare, k)
+		}
 	}
 }
 
@@ -224,7 +253,12 @@ func (s *lookShard[T]) add(id string) *looked[T] {
 	if s.ids == nil {
 		s.ids = make(map[string]*looked[T])
 	}
-	k := new(looked[T])
+	var k *looked[T]
+	if n := len(s.spare); n > 0 {
+		k, s.spare = s.spare[n-1], s.spare[:n-1]
+	} else {
+		k = new(looked[T])
+	}
 	s.ids[id] = k
 	return k
 }
