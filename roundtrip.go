@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -215,11 +216,21 @@ func (r *roundTrips) travel(c *call) error {
 }
 
 // alone sends a call by itself. go-redis does not interrupt a command whose context is cancelled; the caller is not kept
-// waiting for it. A hook of the application that panics, or ends its goroutine, does that to the caller.
+// waiting for it. Where the client cannot be interrupted, that takes a goroutine. A hook of the application that panics, or ends its goroutine, does that to the caller.
 func (r *roundTrips) alone(c *call) {
 	if c.ctx.Done() == nil {
 		r.transmit(c.ctx, c.cmds, c)
 		return
+	}
+	if own, ok := r.client.(client.Interrupter); ok {
+		if ctx := own.Interruptible(c.ctx); ctx != nil {
+			defer ctx.End()
+			r.transmit(ctx, c.cmds, c)
+			if err := ctx.Err(); err != nil && unanswered(c.cmds) {
+				c.left = err
+			}
+			return
+		}
 	}
 	type outcome struct {
 		panicked any
@@ -248,6 +259,11 @@ func (r *roundTrips) alone(c *call) {
 	case <-c.ctx.Done():
 		c.left = c.ctx.Err()
 	}
+}
+
+// unanswered tells whether the server has not answered one of the commands.
+func unanswered(cmds []redis.Cmder) bool {
+	return slices.ContainsFunc(cmds, func(cmd redis.Cmder) bool { return cmd.Err() != nil && !isReply(cmd.Err(), "") })
 }
 
 // call is the commands of one round trip.
@@ -288,7 +304,7 @@ func (r *roundTrips) send(calls []*call) {
 		}
 		cmds = append(cmds, c.cmds...)
 	}
-	r.transmit(&limited{context.Background(), deadline}, cmds, calls...)
+	r.transmit(&limited{context.Background(), client.Uninterrupted(deadline)}, cmds, calls...)
 }
 
 // transmit sends the commands of some calls.

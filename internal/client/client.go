@@ -15,6 +15,7 @@ package client
 
 import (
 	"cmp"
+	"context"
 	"crypto/tls"
 	"fmt"
 	"os"
@@ -114,6 +115,11 @@ type Client interface {
 	Renew()
 }
 
+// Interrupter is a client whose calls a context can interrupt, which go-redis's cannot: that of one server at a time.
+type Interrupter interface {
+	Interruptible(ctx context.Context) *Interruptible
+}
+
 // standalone is a client of one server.
 type standalone struct {
 	*redis.Client
@@ -123,8 +129,13 @@ type standalone struct {
 func (*standalone) Server(string) string { return "" }
 func (c *standalone) Renew()             { c.dialer.renew() }
 
-// unlimited is go-redis's read timeout, which would be that of a whole pipeline: a command has the deadline of its context,
-// and conn bounds the silence. The value that stands for none in a client of one server is another one in a cluster's.
+// Interruptible is that of callers.
+func (c *standalone) Interruptible(ctx context.Context) *Interruptible {
+	return c.dialer.Interruptible(ctx)
+}
+
+// unlimited is go-redis's read timeout, which would be that of a whole pipeline, and its write timeout: a command has the
+// deadline of its context, by which conn finds its caller, and conn bounds the silence, and writing. The value that stands for none in a client of one server is another one in a cluster's.
 const unlimited = 24 * time.Hour
 
 // node returns the options of a client of one server.
@@ -139,7 +150,7 @@ func (o Options) node(addr string, d *dialer) *redis.Options {
 		IdleTimeout:        o.IdleTimeout,
 		IdleCheckFrequency: o.IdleCheckFrequency,
 		ReadTimeout:        unlimited,
-		WriteTimeout:       cmp.Or(o.WriteTimeout, d.replyTimeout),
+		WriteTimeout:       unlimited,
 		PoolTimeout:        cmp.Or(o.PoolTimeout, d.replyTimeout+time.Second),
 	}
 }

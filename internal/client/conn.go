@@ -126,16 +126,21 @@ func (c *conn) Read(b []byte) (int, error) {
 }
 
 // receive waits for the deadline of the command, but for no longer than the reply timeout without a byte: many large
-// replies that come one after the other may take longer than that.
-func (c *conn) receive(b []byte) (int, error) {
+// replies that come one after the other may take longer than that. It ends when the caller has left.
+func (c *conn) receive(b []byte) (n int, err error) {
+	now := time.Now()
 	deadline := c.readBy
-	if silence := time.Now().Add(c.d.replyTimeout); deadline.IsZero() || silence.Before(deadline) {
+	if silence := now.Add(c.d.replyTimeout); deadline.IsZero() || silence.Before(deadline) {
 		deadline = silence
 	}
-	if err := c.socket.SetReadDeadline(deadline); err != nil {
-		return 0, err
+	caller := c.d.of(c.readBy)
+	if soon := now.Add(glance); caller != nil && soon.Before(deadline) {
+		if n, err = c.receiveUntil(soon, b); isTimeout(err) {
+			n, err = c.receiveFor(caller, deadline, b)
+		}
+	} else {
+		n, err = c.receiveUntil(deadline, b)
 	}
-	n, err := c.socket.Read(b)
 	if n > 0 {
 		c.heard = time.Since(started)
 	}
@@ -144,6 +149,33 @@ func (c *conn) receive(b []byte) (int, error) {
 	}
 	return n, err
 }
+
+func (c *conn) receiveUntil(deadline time.Time, b []byte) (int, error) {
+	if err := c.socket.SetReadDeadline(deadline); err != nil {
+		return 0, err
+	}
+	return c.socket.Read(b)
+}
+
+// receiveFor is receiveUntil, and ends when the caller has left. The connection is of no use then, also if the reply has just
+// come: its deadline may be about to be over.
+func (c *conn) receiveFor(caller context.Context, deadline time.Time, b []byte) (int, error) {
+	s := c.socket
+	if err := s.SetReadDeadline(deadline); err != nil {
+		return 0, err
+	}
+	stop := context.AfterFunc(caller, func() { s.SetReadDeadline(past) })
+	n, err := s.Read(b)
+	if !stop() {
+		return 0, left{caller.Err()}
+	}
+	return n, err
+}
+
+// left is the error of a command whose caller did not wait for the reply.
+type left struct{ error }
+
+func (l left) Unwrap() error { return l.error }
 
 // count counts the replies to a pipeline on their way to its commands. If there are more replies than commands, it cannot be
 // told which of them is whose: all commands fail, and their connection is closed. (A single command's is the first: there
@@ -179,14 +211,21 @@ func (c *conn) ensureOpen() error {
 	if c.socket == nil && fresh {
 		return c.err
 	}
-	if c.usable() && c.socket.SetWriteDeadline(c.writeBy) == nil {
+	deadline := c.writeBy
+	if t := c.d.writeTimeout; t > 0 && (deadline.IsZero() || deadline.Sub(started) > now+t) {
+		deadline = started.Add(now + t)
+	}
+	if c.usable() && c.socket.SetWriteDeadline(deadline) == nil {
 		return nil
 	}
 
 	ctx := context.Background()
-	if !c.writeBy.IsZero() {
+	if caller := c.d.of(c.writeBy); caller != nil {
+		ctx = caller
+	}
+	if !deadline.IsZero() {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithDeadline(ctx, c.writeBy)
+		ctx, cancel = context.WithDeadline(ctx, deadline)
 		defer cancel()
 	}
 	if err := c.connect(ctx); err != nil {
@@ -195,7 +234,7 @@ func (c *conn) ensureOpen() error {
 	if !c.socket.quiet() {
 		return c.tooMany()
 	}
-	return c.socket.SetWriteDeadline(c.writeBy)
+	return c.socket.SetWriteDeadline(deadline)
 }
 
 // usable tells whether a command may be written: what is read after it is its reply.

@@ -25,6 +25,7 @@ type dialer struct {
 	network      string
 	timeout      time.Duration // for all of it
 	replyTimeout time.Duration // for AUTH and the like, of that
+	writeTimeout time.Duration // for sending a command; none if negative
 	tls          *tls.Config
 	username     string
 	password     Secret
@@ -36,6 +37,7 @@ type dialer struct {
 
 	failed func() // if set, called for each connection that failed or could not be opened
 
+	callers
 	hushes  sync.Map // *mark by address
 	renewed mark     // what was opened before is opened anew
 }
@@ -54,6 +56,7 @@ func newDialer(o Options) *dialer {
 	if d.replyTimeout < 0 {
 		d.replyTimeout = d.timeout
 	}
+	d.writeTimeout = cmp.Or(o.WriteTimeout, d.replyTimeout)
 	d.open = d.connect
 	return d
 }
