@@ -395,8 +395,8 @@ func (r *roundTrips) pause(ctx context.Context, conflicts int) error {
 
 func jitter(d time.Duration) time.Duration { return d/2 + rand.N(d/2+1) }
 
-// script is a Lua script and its digest.
-type script struct{ source, sha1 string }
+// script is a Lua script and its digest: strings, as arguments of a command.
+type script struct{ source, sha1 any }
 
 func newScript(source string) script {
 	digest := sha1.Sum([]byte(source))
@@ -431,7 +431,7 @@ func (r *roundTrips) eval(ctx context.Context, run run) (reply any, doubtful boo
 	return reply, doubtful, err
 }
 
-func (r *roundTrips) evalOnce(ctx context.Context, run run, name, script string) (reply any, doubtful bool, err error) {
+func (r *roundTrips) evalOnce(ctx context.Context, run run, name, script any) (reply any, doubtful bool, err error) {
 	e := new(evaluation)
 	args := append(e.args[:0], name, script, len(run.keys))
 	for _, key := range run.keys {

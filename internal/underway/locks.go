@@ -16,7 +16,8 @@ type Locks struct {
 
 type lockShard struct {
 	sync.Mutex
-	held map[string]*lock
+	held  map[string]*lock
+	spare *lock // for reuse, or nil
 }
 
 // lock is a held lock; its shard's mutex protects it.
@@ -39,7 +40,11 @@ func (l *Locks) Lock(id string, deadline time.Time) bool {
 		if shard.held == nil {
 			shard.held = make(map[string]*lock)
 		}
-		shard.held[id] = &lock{}
+		free := shard.spare
+		if free == nil {
+			free = new(lock)
+		}
+		shard.held[id], shard.spare = free, nil
 		shard.Unlock()
 		return true
 	}
@@ -74,6 +79,7 @@ func (l *Locks) Unlock(id string) {
 	held := shard.held[id]
 	if held.waiting == 0 {
 		delete(shard.held, id)
+		shard.spare = held // nobody waits, and nobody has a turn
 		return
 	}
 	held.waiting--
