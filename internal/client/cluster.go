@@ -76,7 +76,7 @@ func newCluster(o Options) *clusterClient {
 		IdleTimeout:        o.IdleTimeout,
 		IdleCheckFrequency: o.IdleCheckFrequency,
 		ReadTimeout:        unlimited,
-		WriteTimeout:       unlimited,
+		WriteTimeout:       cmp.Or(o.WriteTimeout, d.replyTimeout),
 		PoolTimeout:        cmp.Or(o.PoolTimeout, d.replyTimeout+time.Second),
 	})
 	return &clusterClient{t.client, t, d}

@@ -211,10 +211,7 @@ func (c *conn) ensureOpen() error {
 	if c.socket == nil && fresh {
 		return c.err
 	}
-	deadline := c.writeBy
-	if t := c.d.writeTimeout; t > 0 && (deadline.IsZero() || deadline.Sub(started) > now+t) {
-		deadline = started.Add(now + t)
-	}
+	deadline := c.writeDeadline(now)
 	if c.usable() && c.socket.SetWriteDeadline(deadline) == nil {
 		return nil
 	}
@@ -234,7 +231,15 @@ func (c *conn) ensureOpen() error {
 	if !c.socket.quiet() {
 		return c.tooMany()
 	}
-	return c.socket.SetWriteDeadline(deadline)
+	return c.socket.SetWriteDeadline(c.writeDeadline(c.used))
+}
+
+// writeDeadline is when writing that begins now has to be done.
+func (c *conn) writeDeadline(now time.Duration) time.Time {
+	if t := c.d.writeTimeout; t > 0 && (c.writeBy.IsZero() || c.writeBy.Sub(started) > now+t) {
+		return started.Add(now + t)
+	}
+	return c.writeBy
 }
 
 // usable tells whether a command may be written: what is read after it is its reply.
