@@ -29,7 +29,7 @@ func decodeByHand(data string) (m map[any]any, err error) {
 	defer d.free()
 	defer rescue(&err)
 	d.data, d.defs = data, d.first[:0]
-	return decodeMap(d, d.typeID(false), anyElement, anyElement), nil
+	return decodeMap(d, d.typeID(false), keyElement, anyElement), nil
 }
 
 // decoders are kept: one takes as much room as a small session.
@@ -41,9 +41,11 @@ func (d *decoder) free() {
 	decoders.Put(d)
 }
 
+// stringHead is how most values begin, and nearly all keys.
+const stringHead = "\x06string\x0c"
+
 // value reads an interface value.
 func (d *decoder) value() any {
-	const stringHead = "\x06string\x0c" // most values, and nearly all keys
 	if strings.HasPrefix(d.data[d.pos:d.end], stringHead) {
 		d.pos += len(stringHead)
 		d.uint() // the length of the value
