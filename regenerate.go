@@ -43,7 +43,7 @@ func (c *commands) regenerate(ctx context.Context, oldKey, key string, life int6
 	get := redis.NewStringCmd("get", key)
 	reply, doubtful, err := c.eval(c.forward(ctx), run{
 		script: regenerateScript, keys: keys, after: []redis.Cmder{get},
-		args: append([]any{string(version), string(record.Empty(version)), c.tombstoneLife}, expiry(life)...),
+		args: expiring([]any{string(version), string(record.Empty(version)), c.tombstoneLife}, life),
 	})
 	takeBack := func() error {
 		reply, _, err := c.eval(ctx, run{script: unregenerateScript, keys: keys, args: []any{string(version), c.tombstoneLife}})
@@ -277,7 +277,7 @@ func (c *commands) unremove(ctx context.Context, key, copyKey string, copied rec
 	again := record.NewVersion()
 	reply, _, err := c.eval(ctx, run{
 		script: unremoveScript, keys: []string{key, c.tombstone(key)},
-		args: append([]any{string(version), string(copied.Moved(again)), string(again)}, expiry(life)...),
+		args: expiring([]any{string(version), string(copied.Moved(again)), string(again)}, life),
 	})
 	switch {
 	case err != nil:

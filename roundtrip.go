@@ -216,7 +216,8 @@ func (r *roundTrips) travel(c *call) error {
 }
 
 // alone sends a call by itself. go-redis does not interrupt a command whose context is cancelled; the caller is not kept
-// waiting for it. Where the client cannot be interrupted, that takes a goroutine. A hook of the application that panics, or ends its goroutine, does that to the caller.
+// waiting for it. Where the client cannot be interrupted, that takes a goroutine. A hook of the application that panics, or
+// ends its goroutine, does that to the caller.
 func (r *roundTrips) alone(c *call) {
 	if c.ctx.Done() == nil {
 		r.transmit(c.ctx, c.cmds, c)
@@ -411,8 +412,9 @@ type run struct {
 	before, after []redis.Cmder
 }
 
-// evaluation is the commands of a run, in one piece: that is one allocation, and not one for each part.
-type evaluation struct {
+// single is a command, with what it travels in and what may travel along, in one piece: that is one allocation, and not one
+// for each part.
+type single struct {
 	call
 	cmd  redis.Cmd
 	args [12]any
@@ -432,7 +434,7 @@ func (r *roundTrips) eval(ctx context.Context, run run) (reply any, doubtful boo
 }
 
 func (r *roundTrips) evalOnce(ctx context.Context, run run, name, script any) (reply any, doubtful bool, err error) {
-	e := new(evaluation)
+	e := new(single)
 	args := append(e.args[:0], name, script, len(run.keys))
 	for _, key := range run.keys {
 		args = append(args, key)

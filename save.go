@@ -113,12 +113,12 @@ func (s *saving) reread(ctx context.Context) (verdict, record.Value, error) {
 	return s.found(now.value)
 }
 
-// expiry are the words of SET for a life time.
-func expiry(life int64) []any {
+// expiring appends the words of SET for a life time.
+func expiring(args []any, life int64) []any {
 	if life == 0 {
-		return nil
+		return args
 	}
-	return []any{"ex", life}
+	return append(args, "ex", life)
 }
 
 // swaps is whether a server has SET … IFEQ, which compares before it writes: Valkey has it since 8.1, and Redis since 8.4.
@@ -135,13 +135,15 @@ var errUnequal = errors.New("the server did not find the value that it has")
 
 // bySwap saves by SET … IFEQ. A repeat finds another value, and looks whether that is its own.
 func (s *saving) bySwap(ctx context.Context) (verdict, record.Value, error) {
-	set := redis.NewStatusCmd(append([]any{"set", s.key, string(s.value), "ifeq", string(s.base.value)}, expiry(s.life)...)...)
-	var err error
-	s.doubtful, err = s.deliver(ctx, set)
+	set, err := new(single), error(nil)
+	args := append(set.args[:0], "set", s.key, string(s.value), "ifeq", string(s.base.value))
+	set.cmd = *redis.NewCmd(expiring(args, s.life)...)
+	set.call.cmds = append(set.cmds[:0], &set.cmd)
+	s.doubtful, err = s.deliverCall(ctx, &set.call)
 	switch {
 	case err != nil:
 		return 0, "", err
-	case set.Err() == nil:
+	case set.cmd.Err() == nil:
 		return saved, "", nil
 	}
 	v, theirs, err := s.reread(ctx)
@@ -216,7 +218,7 @@ func ending(value record.Value) (tail string, start int) {
 // update runs save.lua.
 func (s *saving) update(ctx context.Context) (reply any, doubtful bool, err error) {
 	tail, start := ending(s.base.value)
-	save := run{script: saveScript, keys: []string{s.key}, args: append([]any{string(s.value), tail, start}, expiry(s.life)...)}
+	save := run{script: saveScript, keys: []string{s.key}, args: expiring([]any{string(s.value), tail, start}, s.life)}
 	reply, doubtful, err = s.write(ctx, save)
 	if err == nil || !isReply(err, "TRYAGAIN") {
 		return reply, doubtful, err
@@ -229,7 +231,7 @@ func (s *saving) update(ctx context.Context) (reply any, doubtful bool, err erro
 func (s *saving) create(ctx context.Context) (reply any, doubtful bool, err error) {
 	create := run{
 		script: createScript, keys: []string{s.key, s.tombstone(s.key)},
-		args: append([]any{string(s.value), s.base.tombstone}, expiry(s.life)...),
+		args: expiring([]any{string(s.value), s.base.tombstone}, s.life),
 	}
 	if !s.apart.Load() {
 		reply, doubtful, err = s.write(ctx, create)
@@ -279,7 +281,7 @@ func (s *saving) byLook(ctx context.Context) (v verdict, theirs record.Value, er
 			v, theirs, err = s.found(now)
 			return err
 		}
-		set := redis.NewStatusCmd(append([]any{"set", s.key, string(s.value), condition}, expiry(s.life)...)...)
+		set := redis.NewStatusCmd(expiring([]any{"set", s.key, string(s.value), condition}, s.life)...)
 		lost, err := s.attempt(ctx, set)
 		s.doubtful = s.doubtful || lost
 		switch {

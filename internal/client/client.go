@@ -135,7 +135,8 @@ func (c *standalone) Interruptible(ctx context.Context) *Interruptible {
 }
 
 // unlimited is go-redis's read timeout, which would be that of a whole pipeline, and its write timeout: a command has the
-// deadline of its context, by which conn finds its caller, and conn bounds the silence, and writing. The value that stands for none in a client of one server is another one in a cluster's.
+// deadline of its context, by which conn finds its caller, and conn bounds the silence, and writing. The value that stands for
+// none in a client of one server is another one in a cluster's.
 const unlimited = 24 * time.Hour
 
 // node returns the options of a client of one server.

@@ -86,23 +86,27 @@ func (g *Group[T]) Do(ctx context.Context, item T) error {
 		g.alone(item)
 		return nil
 	}
-	if place == 0 {
-		if ctx.Done() == nil {
-			g.lead(b)
-		} else {
-			go g.lead(b)
+	cancelled := ctx.Done()
+	switch {
+	case place == 0 && cancelled == nil:
+		g.lead(b)
+	case place == 0:
+		go g.lead(b)
+	}
+	if cancelled == nil {
+		<-b.done // a select costs more
+	} else {
+		select {
+		case <-b.done:
+		case <-cancelled:
+			g.leave(b, place)
+			return ctx.Err()
 		}
 	}
-	select {
-	case <-b.done:
-		if b.failed != nil {
-			panic(b.failed)
-		}
-		return nil
-	case <-ctx.Done():
-		g.leave(b, place)
-		return ctx.Err()
+	if b.failed != nil {
+		panic(b.failed)
 	}
+	return nil
 }
 
 func (g *Group[T]) alone(item T) {
