@@ -83,7 +83,7 @@ func (e *encoder) stream(message, tail []byte) string {
 	size := len(length) + len(message) + len(tail)
 	for _, info := range e.used {
 		for _, def := range info.defs {
-			if !slices.Contains(defs, def) {
+			if !defines(defs, def.id) {
 				defs = append(defs, def)
 				size += len(def.message)
 			}
@@ -98,6 +98,12 @@ func (e *encoder) stream(message, tail []byte) string {
 	out.Write(message)
 	out.Write(tail)
 	return out.String()
+}
+
+// defines reports whether id is defined already. The messages may differ: where gob
+// meets a type with methods behind a pointer, it gives the definition another name.
+func defines(defs []typeDef, id int32) bool {
+	return slices.ContainsFunc(defs, func(def typeDef) bool { return def.id == id })
 }
 
 // value appends an interface value: the name and the id of its type, the length

@@ -69,6 +69,7 @@ func TestStreamsAreExchangedWithBeego(t *testing.T) {
 		"structs":       {"user": ada, "another": ada, "users": []user{ada, {}}, "list": []any{ada, ada}, "empty": struct{}{}, "point": point{1, 0}, point{0, 2}: role("r"), role("k"): blob("b")},
 		"pointers":      {"account": &account{Owner: &ada, Balance: *big.NewFloat(1.5)}, "int": big.NewInt(-5), "pinned": &pinned{"p"}},
 		"shared types":  {"time": time.Unix(1, 0), "user": ada, "strings": []string{"s"}, "account": &account{Owner: &ada}},
+		"by pointer":    {"pointer": links{Time: &ada.Joined}, "value": ada, "time": ada.Joined},
 		"recursive":     {"node": node{Value: 1, Next: &next, Kids: []node{next, {Next: &next}}}},
 		"interfaces":    {"profile": profile{"p", ada, map[string]any{"n": node{Value: 3}}}, "values": values{"a": ada, "p": profile{}}, "array": [2]any{1, ada}},
 		"marshalers":    {netip.MustParseAddr("::1"): sealed{"s"}, "empty": sealed{}},

@@ -55,6 +55,7 @@ type (
 	notSet struct{ A int } // never registered
 	owner  struct{ Pin pinned }
 	hooked struct{ F func() }
+	links  struct{ Time *time.Time }
 )
 
 func (s sealed) GobEncode() ([]byte, error) {
@@ -88,7 +89,7 @@ func (p *pinned) GobDecode(b []byte) error {
 var registered = []any{
 	user{}, &account{}, node{}, tree{}, profile{}, role(""), blob{}, values{}, point{}, sealed{}, &pinned{},
 	[]user{}, map[string][]float64{}, [3]int16{}, [2]any{}, netip.Addr{}, time.Time{}, time.Duration(0),
-	[][]string{}, map[point]bool{}, big.NewInt(0), struct{}{},
+	[][]string{}, map[point]bool{}, big.NewInt(0), struct{}{}, links{},
 }
 
 // A process that a test starts to do a part of it, see startChild.
