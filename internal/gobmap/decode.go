@@ -173,7 +173,10 @@ func decodeTime(d *decoder, id int32) time.Time {
 	if def == nil || def.kinds != gobEncoderKind || d.uint() != 0 {
 		fail()
 	}
-	var t time.Time
+	return d.time()
+}
+
+func (d *decoder) time() (t time.Time) {
 	if err := t.UnmarshalBinary([]byte(d.bytes())); err != nil {
 		panic(err)
 	}
@@ -217,9 +220,7 @@ func decodeSlice[V any](d *decoder, id int32, elem element[V]) []V {
 	return s
 }
 
-// open reads the number of a container's elements, which take at least width
-// bytes each. All open containers together cannot announce more than there is
-// to read, so that the room made for them stays in proportion to the stream.
+// open enters a container and reads the number of its elements.
 func (d *decoder) open(width int) int {
 	if d.depth++; d.depth > maxHandDepth {
 		panic(errNested)
@@ -227,6 +228,13 @@ func (d *decoder) open(width int) int {
 	if d.uint() != 0 {
 		fail()
 	}
+	return d.count(width)
+}
+
+// count reads the number of a container's elements, which take at least width
+// bytes each. All open containers together cannot announce more than there is
+// to read, so that the room made for them stays in proportion to the stream.
+func (d *decoder) count(width int) int {
 	n := d.uint()
 	if left := len(d.data) - d.pos - d.promised; left < 0 || n > uint64(left/width) {
 		fail()

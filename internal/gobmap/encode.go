@@ -186,7 +186,7 @@ func (e *encoder) other(b []byte, v any) []byte {
 	t := reflect.TypeOf(v)
 	k := knownTypes[t]
 	if k == nil || k.load() == nil {
-		return e.keptValue(b, infoOf(t), v)
+		return e.compiledValue(b, infoOf(t), v)
 	}
 	if e.depth++; e.depth > maxHandDepth {
 		e.err = errNotByHand

@@ -5,14 +5,14 @@ package gobmap
 // KeptDecoders returns for how many sets of definitions decoders are kept, and
 // how many bytes these have.
 func KeptDecoders() (kept, size int) {
-	keptDecoders.Lock()
-	defer keptDecoders.Unlock()
-	return len(keptDecoders.pools), keptDecoders.size
+	keptTypes.Lock()
+	defer keptTypes.Unlock()
+	return len(keptTypes.types), keptTypes.size
 }
 
 // ForgetDecoders lets go of all of them.
 func ForgetDecoders() {
-	keptDecoders.Lock()
-	defer keptDecoders.Unlock()
-	keptDecoders.pools, keptDecoders.size = nil, 0
+	keptTypes.Lock()
+	defer keptTypes.Unlock()
+	keptTypes.types, keptTypes.size = nil, 0
 }

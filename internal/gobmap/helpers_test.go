@@ -55,7 +55,6 @@ type (
 	notSet struct{ A int } // never registered
 	owner  struct{ Pin pinned }
 	hooked struct{ F func() }
-	links  struct{ Time *time.Time }
 )
 
 func (s sealed) GobEncode() ([]byte, error) {
@@ -86,11 +85,11 @@ func (p *pinned) GobDecode(b []byte) error {
 }
 
 // registered are values of the types that the tests register with gob.
-var registered = []any{
+var registered = slices.Concat(structs, versions, []any{
 	user{}, &account{}, node{}, tree{}, profile{}, role(""), blob{}, values{}, point{}, sealed{}, &pinned{},
 	[]user{}, map[string][]float64{}, [3]int16{}, [2]any{}, netip.Addr{}, time.Time{}, time.Duration(0),
-	[][]string{}, map[point]bool{}, big.NewInt(0), struct{}{}, links{},
-}
+	[][]string{}, map[point]bool{}, big.NewInt(0), struct{}{},
+})
 
 // A process that a test starts to do a part of it, see startChild.
 const childVariable = "GOBMAP_TEST_CHILD"
@@ -407,7 +406,7 @@ func (s *source) value(depth int) any {
 		return s.key()
 	}
 	inner := func() any { return s.value(depth - 1) }
-	switch s.byte() % 48 {
+	switch s.byte() % 56 {
 	case 0:
 		return nil
 	case 1:
@@ -465,6 +464,10 @@ func (s *source) value(depth int) any {
 		return [][]string{list(s, s.text), nil}
 	case 28:
 		return []any{nil, s.user(), s.user()}
+	case 30, 31, 32, 33, 34, 35:
+		return s.like(structs[int(s.byte())%len(structs)])
+	case 36, 37:
+		return s.version()
 	case 29:
 		switch s.byte() % 12 {
 		case 0:

@@ -9,13 +9,35 @@ import (
 	"encoding/gob"
 	"math/bits"
 	"reflect"
+	"strings"
 	"sync"
+	"sync/atomic"
 )
 
 // keptEncoder is an encoder that has written the definitions of one type.
 type keptEncoder struct {
 	enc *gob.Encoder
 	out bytes.Buffer
+}
+
+// compiledValue appends an interface value by the program for its type, or else by
+// an encoder that is kept for it.
+func (e *encoder) compiledValue(b []byte, info *typeInfo, v any) []byte {
+	p := info.program.Load()
+	if p == nil || p.codec == nil {
+		return e.keptValue(b, info, v)
+	}
+	before := len(b)
+	b = appendString(b, p.name)
+	b = appendInt(b, int64(info.id))
+	start := len(b)
+	b = p.write(e, b, reflect.ValueOf(v))
+	if e.err == errNotByHand {
+		e.err = nil
+		return e.keptValue(b[:before], info, v)
+	}
+	e.use(info)
+	return insertLength(b, start)
 }
 
 // keptValue appends an interface value by an encoder that is kept for its type.
@@ -66,9 +88,12 @@ func newKeptEncoder(info *typeInfo, v any) (*keptEncoder, error) {
 	r := reader{data: k.out.String()}
 	r.typeID(false)
 	r.uint()
-	r.bytes()
+	name := r.bytes()
 	if r.typeID(true) != info.id || len(r.defs) != len(info.defs) {
 		return nil, errNotByHand
+	}
+	if info.program.Load() == nil {
+		info.program.Store(newProgram(name, reflect.TypeOf(v), info.id, &r))
 	}
 	return k, nil
 }
@@ -80,44 +105,103 @@ type keptDecoder struct {
 	buf []byte
 }
 
-// keptDecoders holds the decoders by the definitions they have read, as messages.
-var keptDecoders struct {
-	sync.Mutex
-	pools map[string]*sync.Pool // of *keptDecoder
-	size  int                   // bytes in the keys
+// keptType is what is kept for a set of definitions: decoders that have read them,
+// and the programs for the values of that type that such a decoder has decoded.
+type keptType struct {
+	decoders sync.Pool // of *keptDecoder
+	programs atomic.Pointer[programList]
 }
 
-// Limits on keptDecoders; beyond them it starts afresh.
+// programList has a program for each name under which the definitions were met,
+// which is seldom more than one. A name that gob knows stays that of one type.
+// Predeclared types need no definitions, so for these the ids differ.
+type programList struct {
+	*program
+	next *programList
+}
+
+func (kept *keptType) program(name string, id int32) *program {
+	for l := kept.programs.Load(); l != nil; l = l.next {
+		if l.name == name && l.id == id {
+			return l.program
+		}
+	}
+	return nil
+}
+
+func (kept *keptType) add(p *program) {
+	for {
+		l := kept.programs.Load()
+		if kept.program(p.name, p.id) != nil || kept.programs.CompareAndSwap(l, &programList{p, l}) {
+			return
+		}
+	}
+}
+
+// keptTypes holds what is kept by the definitions, as messages.
+var keptTypes struct {
+	sync.Mutex
+	types map[string]*keptType
+	size  int // bytes in the keys
+}
+
+// Limits on keptTypes; beyond them it starts afresh.
 const (
-	maxPools    = 256
-	maxPoolKeys = 256 << 10
+	maxKeptTypes = 256
+	maxKeptKeys  = 256 << 10
 )
 
-func poolFor(definitions []byte) *sync.Pool {
-	kept := &keptDecoders
+func keptTypeFor(definitions []byte) *keptType {
+	kept := &keptTypes
 	kept.Lock()
 	defer kept.Unlock()
-	pool := kept.pools[string(definitions)]
-	if pool == nil {
-		if len(kept.pools) == maxPools || kept.size+len(definitions) > maxPoolKeys || kept.pools == nil {
-			kept.pools, kept.size = make(map[string]*sync.Pool), 0
+	t := kept.types[string(definitions)]
+	if t == nil {
+		if len(kept.types) == maxKeptTypes || kept.size+len(definitions) > maxKeptKeys || kept.types == nil {
+			kept.types, kept.size = make(map[string]*keptType), 0
 		}
-		pool = new(sync.Pool)
-		kept.pools[string(definitions)] = pool
+		t = new(keptType)
+		kept.types[string(definitions)] = t
 		kept.size += len(definitions)
 	}
-	return pool
+	return t
 }
 
-// other reads the interface value of the type called name by a decoder that is
-// kept for the definitions of id.
+// other reads the interface value of the type called name by the program for it,
+// or else by a decoder, that is kept for the definitions of id.
 func (d *decoder) other(name string, id int32) any {
-	pool := d.decodersFor(id)
+	kept := d.keptTypeOf(id)
+	inDefinitions := min(id, firstUserID)
+	p := kept.program(name, inDefinitions)
+	if p != nil && p.codec != nil {
+		return p.read(d)
+	}
+	v := d.keptValue(kept, name, id)
+	if p == nil {
+		types := definitionsIn(string(d.definitions(id)))
+		kept.add(newProgram(strings.Clone(name), reflect.TypeOf(v), inDefinitions, types))
+	}
+	return v
+}
+
+// definitionsIn returns a reader that has taken in definitions.
+func definitionsIn(messages string) *reader {
+	r := &reader{data: messages}
+	for r.pos < len(r.data) {
+		r.nextMessage()
+		start := r.pos
+		r.define(-r.int32(), start)
+	}
+	return r
+}
+
+// keptValue reads an interface value by a decoder.
+func (d *decoder) keptValue(kept *keptType, name string, id int32) any {
 	start := d.pos
 	d.skip(id)
 	value := d.data[start:d.pos]
 
-	k, _ := pool.Get().(*keptDecoder)
+	k, _ := kept.decoders.Get().(*keptDecoder)
 	if k == nil {
 		k = d.newKeptDecoder(id)
 	}
@@ -134,22 +218,22 @@ func (d *decoder) other(name string, id int32) any {
 	}
 	if len(k.buf) <= maxKept {
 		k.buf = k.buf[:0]
-		pool.Put(k)
+		kept.decoders.Put(k)
 	}
 	return v
 }
 
-// decodersFor returns the pool of decoders for the definitions of id.
-func (d *decoder) decodersFor(id int32) *sync.Pool {
+// keptTypeOf returns what is kept for the definitions of id.
+func (d *decoder) keptTypeOf(id int32) *keptType {
 	def := d.lookup(id)
-	if def != nil && def.decoders != nil {
-		return def.decoders
+	if def != nil && def.kept != nil {
+		return def.kept
 	}
-	pool := poolFor(d.definitions(id))
+	kept := keptTypeFor(d.definitions(id))
 	if def != nil {
-		def.decoders = pool
+		def.kept = kept
 	}
-	return pool
+	return kept
 }
 
 // definitions returns the definitions of id as messages that depend on the type

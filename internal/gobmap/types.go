@@ -19,10 +19,11 @@ import (
 type typeInfo struct {
 	err       error // why gob cannot write the type
 	id        int32
-	defs      []typeDef // what a stream must define before a value of the type
-	partial   bool      // a value may need further definitions
-	recursive bool      // values may nest without limit
-	encoders  sync.Pool // of *keptEncoder
+	defs      []typeDef               // what a stream must define before a value of the type
+	partial   bool                    // a value may need further definitions
+	recursive bool                    // values may nest without limit
+	encoders  sync.Pool               // of *keptEncoder
+	program   atomic.Pointer[program] // once an encoder has written a value
 }
 
 // typeDef is a type definition as a message of a stream.

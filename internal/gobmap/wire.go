@@ -7,7 +7,6 @@ package gobmap
 import (
 	"errors"
 	"math/bits"
-	"sync"
 )
 
 // Ids of gob's predeclared types; a stream defines its own from firstUserID on.
@@ -63,8 +62,8 @@ type definition struct {
 	key, elem int32
 	length    uint64
 	fields    []structField
-	raw       string     // from the negated id to the end of the wireType
-	decoders  *sync.Pool // of kept decoders, if already looked up
+	raw       string    // from the negated id to the end of the wireType
+	kept      *keptType // if already looked up
 }
 
 type structField struct {

@@ -1,0 +1,559 @@
+package gobmap_test
+
+import (
+	"bytes"
+	"fmt"
+	"math/big"
+	"math/rand/v2"
+	"net/netip"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+	"unsafe"
+
+	"github.com/beego-session/redis/internal/gobmap"
+)
+
+// Types that have all that a codec deals with, and some that have more.
+type (
+	flags   uint8
+	level   int16
+	ratio   float32
+	wave    complex64
+	octet   uint8
+	octets  []octet
+	scores  map[role]level
+	numbers struct {
+		B             bool
+		I             int
+		I8            int8
+		I16           int16
+		I32           int32
+		I64           int64
+		U             uint
+		U8            uint8
+		U16           uint16
+		U32           uint32
+		U64           uint64
+		P             uintptr
+		F32           float32
+		F64           float64
+		C64           complex64
+		C128          complex128
+		S             string
+		Flags         flags
+		Level         level
+		Ratio         ratio
+		Wave          wave
+		Role          role
+		unsent, Extra int
+	}
+	part struct {
+		Name string
+		Size int
+	}
+	lists struct {
+		Bools   []bool
+		Ints    []int
+		Small   []int8
+		Floats  []float32
+		Strings []string
+		Bytes   []byte
+		Blob    blob
+		Octets  octets
+		Lists   [][]string
+		Colour  [3]uint8
+		Square  [2][2]string
+		None    [0]int
+		Empty   []struct{}
+		Parts   []part
+		Links   []*part
+		Times   []time.Time
+		Pair    [2]part
+		Refs    *[2]*int
+	}
+	dicts struct {
+		Strings map[string]string
+		Parts   map[string]part
+		Links   map[int]*part
+		Points  map[point]role
+		Floats  map[float64]bool
+		Arrays  map[[2]int8][]string
+		Maps    map[string]map[string]int
+		Times   map[string]time.Time
+		Scores  scores
+		Keys    map[time.Time]*string
+		Addrs   map[netip.Addr]sealed
+	}
+	links struct {
+		Bool    *bool
+		Int     *int
+		Float   *float64
+		String  *string
+		Role    *role
+		Part    *part
+		Time    *time.Time
+		Strings *[]string
+		Bytes   *[]byte
+		Map     *map[string]int
+		Array   *[2]int
+		Big     *big.Int
+		Sealed  *sealed
+		Pinned  *pinned
+		Empty   *struct{}
+	}
+	methods struct {
+		Time   time.Time
+		Addr   netip.Addr
+		Sealed sealed
+		List   []sealed
+		Pins   []pinned
+		After  int
+	}
+	Base struct {
+		ID   int
+		Name string
+	}
+	hiddenBase struct{ Hidden int }
+	embedding  struct {
+		Base
+		*part
+		hiddenBase
+		Name  string
+		After int
+	}
+	embeddingPart struct {
+		*Base
+		First func()
+		Ch    chan int
+		Last  string
+	}
+	within struct {
+		A struct {
+			B struct {
+				C []struct{ D map[string]struct{ E part } }
+			}
+		}
+		Z [1]struct{ Y *struct{ X [2]part } }
+	}
+	farther struct { // not for a codec
+		Name string
+		P    **int
+	}
+	pins struct { // only a pointer to it can be saved
+		First pinned
+		Array [2]pinned
+		Big   big.Int
+	}
+	mixed struct {
+		Numbers numbers
+		Lists   *lists
+		Dicts   []dicts
+		Links   map[string]links
+	}
+	member struct {
+		ID     int64
+		Name   string
+		Email  string
+		Roles  []string
+		Since  time.Time
+		Visits int
+	}
+	small [2]byte
+	short struct { // keeps what it decodes in its own memory
+		room [8]byte
+		text []byte
+	}
+)
+
+func (s short) GobEncode() ([]byte, error) { return s.text, nil }
+
+func (s *short) GobDecode(b []byte) error {
+	s.text = append(s.room[:0], b...)
+	return nil
+}
+
+// structs are values of the types above that a session may hold.
+var structs = []any{
+	numbers{}, lists{}, dicts{}, links{}, methods{}, embedding{}, embeddingPart{}, within{}, farther{}, &pins{}, &mixed{}, member{},
+	&part{}, flags(0), level(0), ratio(0), wave(0), octets{}, scores{}, []member{}, map[string]*part{}, [2]part{}, map[role][]part{},
+	small{}, short{}, []int8{}, []*part{}, []pinned{},
+}
+
+// fill sets v, of any type above, to something.
+func (s *source) fill(v reflect.Value) {
+	if s.byte()%4 == 0 {
+		return
+	}
+	switch v := v.Addr().Interface().(type) {
+	case *time.Time:
+		*v = s.time()
+		return
+	case *netip.Addr:
+		*v = netip.AddrFrom4([4]byte{10, 0, 0, s.byte()})
+		return
+	case *big.Int:
+		v.SetInt64(int64(s.uint()))
+		return
+	case *big.Float:
+		v.SetInt64(int64(s.uint()))
+		return
+	case *sealed:
+		v.text = s.text()
+		return
+	case *pinned:
+		v.text = s.text()
+		return
+	case *short:
+		v.text = []byte(s.text())
+		return
+	}
+	switch v.Kind() {
+	case reflect.Bool:
+		v.SetBool(true)
+	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
+		v.SetInt(int64(s.uint()))
+	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64, reflect.Uintptr:
+		v.SetUint(s.uint())
+	case reflect.Float32, reflect.Float64:
+		v.SetFloat(s.float())
+	case reflect.Complex64, reflect.Complex128:
+		v.SetComplex(complex(s.float(), s.float()))
+	case reflect.String:
+		v.SetString(s.text())
+	case reflect.Pointer:
+		v.Set(reflect.New(v.Type().Elem()))
+		s.fill(v.Elem())
+	case reflect.Slice:
+		v.Set(reflect.MakeSlice(v.Type(), s.count(), 5))
+		fallthrough
+	case reflect.Array:
+		for i := range v.Len() {
+			s.fill(v.Index(i))
+		}
+	case reflect.Map:
+		v.Set(reflect.MakeMap(v.Type()))
+		for range s.count() {
+			key, elem := reflect.New(v.Type().Key()).Elem(), reflect.New(v.Type().Elem()).Elem()
+			s.fill(key)
+			s.fill(elem)
+			v.SetMapIndex(key, elem)
+		}
+	case reflect.Struct:
+		for i := range v.NumField() {
+			if v.Type().Field(i).IsExported() {
+				s.fill(v.Field(i))
+			}
+		}
+	}
+}
+
+// like makes a value of the type of v; a pointer is not nil.
+func (s *source) like(v any) any {
+	if t := reflect.TypeOf(v); t.Kind() == reflect.Pointer {
+		p := reflect.New(t.Elem())
+		s.fill(p.Elem())
+		return p.Interface()
+	}
+	p := reflect.New(reflect.TypeOf(v))
+	s.fill(p.Elem())
+	return p.Elem().Interface()
+}
+
+// seeded returns sources for a test, and tells their seed.
+func seeded(t *testing.T) func(size int) *source {
+	seed := rand.Uint64()
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("seed %#x", seed)
+		}
+	})
+	var key [32]byte
+	for i := range 8 {
+		key[i] = byte(seed >> (8 * i))
+	}
+	random := rand.NewChaCha8(key)
+	return func(size int) *source {
+		input := make([]byte, size)
+		random.Read(input)
+		return &source{input}
+	}
+}
+
+// Beside what is read, the bytes of the values are compared, in any order because
+// of maps: a field that gob leaves out and gobmap does not reads back the same.
+func TestStructsAreExchangedWithBeego(t *testing.T) {
+	sources := seeded(t)
+	for _, v := range structs {
+		t.Run(fmt.Sprintf("%T", v), func(t *testing.T) {
+			for range 30 {
+				m := map[any]any{"key": sources(2000).like(v)}
+				theirs, err := encodeGob(m)
+				if err != nil { // as for a nil pointer in a slice
+					if _, err := gobmap.Encode(m); err == nil {
+						t.Fatalf("%s is encoded", dump(m))
+					}
+					continue
+				}
+				exchange(t, m)
+				ours, _ := gobmap.Encode(m)
+				tail := valueIn(ours)
+				theirs = theirs[max(0, len(theirs)-len(tail)):]
+				if sorted(tail) != sorted(theirs) {
+					t.Errorf("%s\ngobmap: %q\ngob:    %q", dump(m), tail, theirs)
+				}
+				if t.Failed() {
+					return
+				}
+			}
+		})
+	}
+}
+
+// valueIn returns the end of a stream of gobmap's with a value of the key "key":
+// what follows the name of its type.
+func valueIn(stream []byte) []byte {
+	_, end, _ := bytes.Cut(stream, []byte("string\x0c\x05\x00\x03key"))
+	return end[1+end[0]:]
+}
+
+func sorted(b []byte) string {
+	b = bytes.Clone(b)
+	slices.Sort(b)
+	return string(b)
+}
+
+// Versions of a struct: some can be decoded into others.
+type (
+	v00 struct{ A, B, C int }
+	v01 struct{ C, B, A int }
+	v02 struct{ B int }
+	v03 struct{ D, A int }
+	v04 struct{ A int8 }
+	v05 struct{ A, B uint16 }
+	v06 struct{ A, B uint }
+	v07 struct{ A float32 }
+	v08 struct {
+		A float64
+		B []part
+	}
+	v09 struct {
+		A *float64
+		B []*part
+		E int
+	}
+	v10 struct{ A, B string }
+	v11 struct {
+		A []byte
+		B role
+	}
+	v12 struct {
+		A [2]int
+		B []struct{ Size, Name string }
+	}
+	v13 struct {
+		A [2]int8
+		B [3]int
+	}
+	v14 struct {
+		A [3]int
+		B map[string]part
+	}
+	v15 struct {
+		A []int
+		B map[role]struct {
+			Size  int8
+			Other []int
+		}
+	}
+	v16 struct {
+		Base
+		A time.Time
+		B point
+	}
+	v17 struct {
+		Base *Base
+		ID   int
+		A    sealed
+		B    *point
+	}
+	v18 struct {
+		ID   uint
+		Name string
+		A    *time.Time
+		B    struct{ Y int }
+	}
+	v19 struct {
+		Base
+		Name string
+		B    struct{ Y, X int8 }
+	}
+	v20 struct{}
+	v21 struct {
+		A struct{ A, B point }
+		B struct{ A, B struct{ X, Y int } }
+	}
+	v22 struct {
+		A, B struct{ B, A struct{ Y, X int } }
+	}
+	v23 struct{ A struct{ A, C []int } }
+	v24 struct{ A map[point]point }
+	v25 struct {
+		A map[struct{ Y int }]struct{ X int }
+		D []struct{ A [2]map[string]time.Time }
+	}
+	v26 struct {
+		A any
+		B int
+	}
+	v27 struct {
+		A complex64
+		B bool
+		D []struct{ A [2]map[string]netip.Addr }
+	}
+	v28 struct{ A netip.Addr }
+	v29 struct {
+		A []v00
+		B [][]int
+	}
+	v30 struct {
+		A []v01
+		B [][]int8
+	}
+	v31 struct {
+		A []struct{ C int16 }
+		N *v31
+	}
+)
+
+var versions = []any{
+	v00{}, v01{}, v02{}, v03{}, v04{}, v05{}, v06{}, v07{}, v08{}, v09{}, v10{}, v11{}, v12{}, v13{}, v14{}, v15{},
+	v16{}, v17{}, v18{}, v19{}, v20{}, v21{}, v22{}, v23{}, v24{}, v25{}, v26{}, v27{}, v28{}, v29{}, v30{}, v31{},
+}
+
+func (s *source) version() any { return s.like(versions[int(s.byte())%len(versions)]) }
+
+// renamed returns data with the name of v's type, which has to be a version,
+// in place of that of another.
+func renamed(data []byte, from, to any) []byte {
+	return bytes.ReplaceAll(data, []byte(path+reflect.TypeOf(from).Name()), []byte(path+reflect.TypeOf(to).Name()))
+}
+
+func TestOtherVersionsOfStructsAreDecodedAsByGob(t *testing.T) {
+	sources := seeded(t)
+	read := 0
+	for _, written := range versions {
+		for _, local := range versions {
+			for range 3 { // by gob and then by a codec
+				v := sources(300).like(written)
+				data, err := encodeGob(map[any]any{"key": v, "last": "value"})
+				if err != nil {
+					continue
+				}
+				if _, err := agree(t, string(renamed(data, written, local))); err == nil {
+					read++
+				}
+			}
+			if t.Failed() {
+				t.Fatalf("of a %T to a %T", written, local)
+			}
+		}
+	}
+	if read < 250 {
+		t.Errorf("only %d streams could be decoded", read)
+	}
+}
+
+func TestDamagedStructsAreDecodedAsByGob(t *testing.T) {
+	sources := seeded(t)
+	for range 100 {
+		s := sources(600)
+		var v any
+		if s.byte()%2 == 0 {
+			v = s.version()
+		} else {
+			v = s.like(structs[int(s.byte())%len(structs)])
+		}
+		data, err := gobmap.Encode(map[any]any{"key": v})
+		if err != nil {
+			continue
+		}
+		gobmap.Decode(string(data)) // so that there is a codec
+		for range 30 {
+			damaged := bytes.Clone(data)
+			by := sources(3)
+			at := len(damaged) - 1 - int(by.byte())%len(valueIn(data))
+			damaged[at] += by.byte()
+			if by.byte()%4 == 0 {
+				damaged = damaged[:at]
+			}
+			got, err := gobmap.Decode(string(damaged))
+			if err != nil && !safeForGob(damaged, err) {
+				continue
+			}
+			want, wantErr := decodeGob(damaged)
+			if (err == nil) != (wantErr == nil) || dump(got) != dump(want) {
+				t.Fatalf("%T %q\ngobmap: %s, %v\ngob:    %s, %v", v, damaged, dump(got), err, dump(want), wantErr)
+			}
+		}
+	}
+}
+
+func TestDecodedStructsShareNoMemory(t *testing.T) {
+	stored := func(s string) string {
+		data, err := gobmap.Encode(map[any]any{
+			"short": short{text: []byte(s)}, "list": lists{Bytes: []byte(s), Octets: octets{1}, Parts: []part{{s, 1}}},
+			"dicts": dicts{Strings: map[string]string{s: s}}, "pointer": &part{Name: s},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(data)
+	}
+	first, second := stored("first"), stored("other")
+	before := strings.Clone(first)
+	for range 3 { // by gob and then by a codec
+		m, err := gobmap.Decode(first)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := dump(m)
+		again, err := gobmap.Decode(first)
+		if err != nil {
+			t.Fatal(err)
+		}
+		clear(again["short"].(short).text)
+		clear(again["list"].(lists).Bytes)
+		again["list"].(lists).Octets[0] = 0
+		again["list"].(lists).Parts[0].Name = ""
+		again["dicts"].(dicts).Strings["first"] = ""
+		again["pointer"].(*part).Name = ""
+		if _, err := gobmap.Decode(second); err != nil {
+			t.Fatal(err)
+		}
+		if got := dump(m); got != want || first != before {
+			t.Fatalf("%s became %s, and %q %q", want, got, before, first)
+		}
+	}
+}
+
+func TestStringsInStructsDoNotKeepLongStreamsAlive(t *testing.T) {
+	data, err := encodeGob(map[any]any{"part": &part{Name: "short"}, "long": strings.Repeat("x", 64<<10)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stored := string(data)
+	start := uintptr(unsafe.Pointer(unsafe.StringData(stored)))
+	for range 3 {
+		m, err := gobmap.Decode(stored)
+		if err != nil {
+			t.Fatal(err)
+		}
+		name := m["part"].(*part).Name
+		if at := uintptr(unsafe.Pointer(unsafe.StringData(name))); start <= at && at < start+uintptr(len(stored)) {
+			t.Errorf("%q shares the stream's memory", name)
+		}
+	}
+}
