@@ -129,9 +129,9 @@ func (c *compiler) make(t reflect.Type, id int32) *codec {
 	if t.Kind() == reflect.Pointer {
 		return c.pointer(t, id)
 	}
-	var def definition
+	def := new(wireType)
 	if found := c.types.lookup(id); found != nil {
-		def = *found
+		def = found.wireType
 	}
 	if def.kinds&(gobEncoderKind|binaryMarshalerKind) != 0 || hasMethods(t) {
 		return marshaler(t, def.kinds)

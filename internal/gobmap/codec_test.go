@@ -501,6 +501,37 @@ func TestDamagedStructsAreDecodedAsByGob(t *testing.T) {
 	}
 }
 
+func TestCodecsDoNotMixStreams(t *testing.T) {
+	same := structDef(66, field("A", 67))
+	value := func(name, data string) string { return value(path+name, 66, data) }
+	for range 4 { // by gob and then by a codec, with definitions unknown and then known
+		for data, want := range map[string]any{
+			stream(same+sliceDef(67, 2), 1, aString("key"), value("v15", "\x01\x01\x02\x00")):           v15{A: []int{1}},
+			stream(same+mapDef(67, 2, 2), 1, aString("key"), value("v15", "\x01\x01\x02\x00")):          nil,
+			stream(same+structDef(67, field("A", 2)), 1, aString("key"), value("v23", "\x01\x00\x00")):  nil,
+			stream(same+structDef(67, field("B", 66)), 1, aString("key"), value("v02", "\x01\x00\x00")): nil,
+			stream(same+sliceDef(67, 66), 1, aString("key"), value("v15", "\x01\x01\x00\x00")):          nil,
+			stream(same+mapDef(67, 68, 69)+structDef(68, field("X", 2))+structDef(69, field("Y", 2)), 1, aString("key"),
+				value("v24", "\x01\x01\x01\x02\x00\x01\x04\x00\x00")): nil, // one Go type for two
+			stream(structDef(66, field("B", 2)), 1, aString("key"), value("v00", "\x01\x02\x00")):                                       v00{B: 1},
+			stream(structDef(66, field("B", 2)), 1, aString("key"), value("v01", "\x01\x02\x00")):                                       v01{B: 1},
+			stream(structDef(66, field("B", 2)), 1, aString("key"), value("v26", "\x01\x02\x00")):                                       v26{B: 1},
+			stream(structDef(66, field("B", 2), field("B", 2)), 1, aString("key"), value("v02", "\x01\x02\x01\x04\x00")):                v02{B: 2},
+			stream(structDef(66, field("Hidden", 2), field("After", 2)), 1, aString("key"), value("embedding", "\x02\x02\x00")):         embedding{After: 1},
+			stream(structDef(66, field("Hidden", 2), field("After", 2)), 1, aString("key"), value("embedding", "\x01\x02\x01\x02\x00")): embedding{hiddenBase: hiddenBase{1}, After: 1},
+			stream("", 1, aString("key"), text(path+"level")+"\x04\x03\x00\x02"):                                                        level(1),
+			stream("", 1, aString("key"), text(path+"level")+"\x06\x03\x00\x02"):                                                        nil,
+			stream("", 1, aString("key"), text(path+"role")+"\x0c\x03\x00\x01a"):                                                        role("a"),
+			stream("", 1, aString("key"), text(path+"blob")+"\x0a\x03\x00\x01a"):                                                        blob("a"),
+		} {
+			m, err := agree(t, data)
+			if (err == nil) != (want != nil) || err == nil && dump(m["key"]) != dump(want) {
+				t.Fatalf("%q: decoded %s, %v; want %s", data, dump(m), err, dump(want))
+			}
+		}
+	}
+}
+
 func TestDecodedStructsShareNoMemory(t *testing.T) {
 	stored := func(s string) string {
 		data, err := gobmap.Encode(map[any]any{

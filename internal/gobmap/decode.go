@@ -21,7 +21,7 @@ type decoder struct {
 	reader
 	promised int // bytes that the open containers need for what they announced
 	prepared int // bytes of definitions given to new decoders
-	first    [4]definition
+	first    [8]definition
 }
 
 func decodeByHand(data string) (m map[any]any, err error) {
@@ -29,7 +29,9 @@ func decodeByHand(data string) (m map[any]any, err error) {
 	defer d.free()
 	defer rescue(&err)
 	d.data, d.defs = data, d.first[:0]
-	return decodeMap(d, d.typeID(false), keyElement, anyElement), nil
+	m = decodeMap(d, d.typeID(false), keyElement, anyElement)
+	d.meet()
+	return m, nil
 }
 
 // decoders are kept: one takes as much room as a small session.

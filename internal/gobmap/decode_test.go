@@ -217,6 +217,7 @@ func hostile() map[string]string {
 		"overlapping":          stream(overlapping+structDef(600), 500, points),
 		"depth":                stream(sliceDef(66, 8), 1, anInt(1), nested("[]interface {}", 66, 1, 300_000)),
 		"depth of structs":     stream(node, 1, anInt(1), value(path+"node", 66, strings.Repeat("\x02", 300_000))),
+		"definitions alone":    stream(deepDefinitions(20_000), 0),
 		"depth of definitions": stream(deepDefinitions(100_000), 1, anInt(1), value(path+"point", 66, "\x00")),
 	}
 }

@@ -15,4 +15,8 @@ func ForgetDecoders() {
 	keptTypes.Lock()
 	defer keptTypes.Unlock()
 	keptTypes.types, keptTypes.size = nil, 0
+	for i := range metTypes {
+		metTypes[i][0].Store(nil)
+		metTypes[i][1].Store(nil)
+	}
 }

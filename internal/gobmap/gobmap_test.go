@@ -239,6 +239,31 @@ func childUnregistered() {
 		fmt.Println("decoded", dump(m))
 	}
 
+	asked := func(name string) string {
+		return stream(structDef(66, field("ID", 2)), 1, aString("key"), value(name, 66, "\x01\x02\x00"))
+	}
+	for range 3 { // by gob and then by a codec
+		_, err = gobmap.Decode(asked("visitor"))
+		expect("decoding a name before it is registered", err, `gob: name not registered for interface: "visitor"`)
+	}
+	gob.RegisterName("visitor", member{})
+	for range 3 {
+		m, err := gobmap.Decode(asked("visitor"))
+		expect("decoding a name when it is registered", err, "")
+		if want := map[any]any{"key": member{ID: 1}}; dump(m) != dump(want) {
+			fmt.Println("decoded", dump(m))
+		}
+		_, err = gobmap.Decode(asked(path + "member"))
+		expect("decoding the usual name instead", err, "gob: name not registered")
+		data, err := gobmap.Encode(map[any]any{"key": []any{member{ID: 1}, []any{&member{ID: 1}}}})
+		expect("encoding it and a pointer to it", err, "")
+		m, err = decodeGob(data)
+		expect("decoding these", err, "")
+		if want := map[any]any{"key": []any{member{ID: 1}, []any{member{ID: 1}}}}; dump(m) != dump(want) {
+			fmt.Println("decoded", dump(m))
+		}
+	}
+
 	gob.RegisterName("time.Month", &notSet{}) // a name that promises something else
 	expect("encoding with a name taken", encode(time.May), "registering duplicate types")
 }

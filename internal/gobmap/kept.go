@@ -178,7 +178,7 @@ func (d *decoder) other(name string, id int32) any {
 	}
 	v := d.keptValue(kept, name, id)
 	if p == nil {
-		types := definitionsIn(string(d.definitions(id)))
+		types := definitionsIn(string(d.definitions(d.closure(id))))
 		kept.add(newProgram(strings.Clone(name), reflect.TypeOf(v), inDefinitions, types))
 	}
 	return v
@@ -226,26 +226,35 @@ func (d *decoder) keptValue(kept *keptType, name string, id int32) any {
 // keptTypeOf returns what is kept for the definitions of id.
 func (d *decoder) keptTypeOf(id int32) *keptType {
 	def := d.lookup(id)
-	if def != nil && def.kept != nil {
-		return def.kept
+	if def == nil {
+		return keptTypeFor(nil)
 	}
-	kept := keptTypeFor(d.definitions(id))
-	if def != nil {
-		def.kept = kept
+	if def.kept == nil {
+		def.kept = d.metKept(def.wireType)
 	}
-	return kept
+	if def.kept == nil {
+		closure := d.closure(id)
+		def.kept = keptTypeFor(d.definitions(closure))
+		meetKept(def.wireType, closure.defs, def.kept)
+	}
+	return def.kept
 }
 
-// definitions returns the definitions of id as messages that depend on the type
-// alone. In a stream, ids and some names depend on the order in which the writer
-// met the types. Here the ids follow the closure, from firstUserID on, and types
-// have no names, which matter to gob's errors only.
-func (d *decoder) definitions(id int32) []byte {
+// closure returns what id needs, or fails if that cannot be told.
+func (d *decoder) closure(id int32) closure {
 	c := closure{defs: make([]*definition, 0, 8)}
 	d.closureOf(id, &c)
 	if c.partial {
 		fail()
 	}
+	return c
+}
+
+// definitions returns the definitions of a closure as messages that depend on the
+// type alone. In a stream, ids and some names depend on the order in which the
+// writer met the types. Here the ids follow the closure, from firstUserID on, and
+// types have no names, which matter to gob's errors only.
+func (d *decoder) definitions(c closure) []byte {
 	b := make([]byte, 0, c.size)
 	for _, def := range c.defs {
 		b = d.appendDefinition(b, def)
@@ -298,7 +307,7 @@ func (d *decoder) canonicalID(id int32) int32 {
 
 // newKeptDecoder returns a decoder that will first read the definitions of id.
 func (d *decoder) newKeptDecoder(id int32) *keptDecoder {
-	k := &keptDecoder{buf: d.definitions(id)}
+	k := &keptDecoder{buf: d.definitions(d.closure(id))}
 	// Where definitions have much in common this could go on and on.
 	if d.prepared += len(k.buf); d.prepared > len(d.data) {
 		fail()

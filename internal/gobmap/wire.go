@@ -7,6 +7,7 @@ package gobmap
 import (
 	"errors"
 	"math/bits"
+	"sync/atomic"
 )
 
 // Ids of gob's predeclared types; a stream defines its own from firstUserID on.
@@ -53,17 +54,24 @@ var (
 	errUnsure    = errors.New("refused: malformed, unless that is in a value to be passed over")
 )
 
-// definition is one type definition of a stream.
-type definition struct {
-	id        int32
-	number    int16 // place in the closure at work, from 1; maxClosure keeps it small
+// wireType is what a type definition says.
+type wireType struct {
 	kinds     uint8
-	onPath    bool
 	key, elem int32
 	length    uint64
 	fields    []structField
-	raw       string    // from the negated id to the end of the wireType
-	kept      *keptType // if already looked up
+	raw       string // from the negated id to the end of the wireType
+	met       bool   // see meet
+	closure   atomic.Pointer[metClosure]
+}
+
+// definition is a type definition of the stream at hand.
+type definition struct {
+	*wireType
+	id     int32
+	number int16 // place in the closure at work, from 1; maxClosure keeps it small
+	onPath bool
+	kept   *keptType // if already looked up
 }
 
 type structField struct {
@@ -182,33 +190,44 @@ func (r *reader) typeID(inInterface bool) int32 {
 	}
 }
 
+// define takes in the definition of id, which begins at start.
 func (r *reader) define(id int32, start int) {
 	if id < firstUserID || r.lookup(id) != nil {
 		fail()
 	}
-	def := definition{id: id}
+	typ := metType(r.data[start:r.end])
+	if typ != nil {
+		r.pos = r.end
+	} else {
+		typ = r.wireType()
+		typ.raw = r.data[start:r.pos]
+	}
+	r.defs = append(r.defs, definition{wireType: typ, id: id})
+	if r.index != nil {
+		r.index[id] = len(r.defs) - 1
+	}
+}
+
+func (r *reader) wireType() *wireType {
+	typ := new(wireType)
 	for kind := -1; r.nextField(&kind, len(fieldCounts)); {
-		def.kinds |= 1 << kind
+		typ.kinds |= 1 << kind
 		for field := -1; r.nextField(&field, fieldCounts[kind]); {
 			switch {
 			case field == 0:
 				r.nameAndID()
 			case 1<<kind == structKind:
-				def.fields = r.structFields()
+				typ.fields = r.structFields()
 			case 1<<kind == arrayKind && field == 2:
-				def.length = uint64(r.int())
+				typ.length = uint64(r.int())
 			case 1<<kind == mapKind && field == 1:
-				def.key = r.int32()
+				typ.key = r.int32()
 			default:
-				def.elem = r.int32()
+				typ.elem = r.int32()
 			}
 		}
 	}
-	def.raw = r.data[start:r.pos]
-	r.defs = append(r.defs, def)
-	if r.index != nil {
-		r.index[id] = len(r.defs) - 1
-	}
+	return typ
 }
 
 // nameAndID reads the name and the id of a type, or the name of a field and the
