@@ -3,17 +3,17 @@
 // once, for a Go type and the definitions of a type of the wire, and consists of
 // one step for each field. It serves both directions.
 //
-// Before there is a codec, encoding/gob itself has read or written a value with
-// the same definitions (see kept.go). So gob vouches for the name, and for the
-// types being compatible; a codec needs to know only how the values are written.
-// These stay on the road of encoding/gob:
+// Before there is a codec, encoding/gob itself has read or written a value of the
+// same name, with the same definitions (see kept.go). So gob vouches for the name
+// and for the types being compatible, whatever the value; what a codec has to know
+// is how gob writes values. These are left to gob:
 //
 //   - types with an interface within, of which a value may bring further
 //     definitions;
 //   - recursive types, of which values may nest without limit;
 //   - a Go type that stands for two types of the stream, which gob mixes up;
 //   - fields that gob finds in an embedded struct, or finds twice;
-//   - pointers to pointers, and methods for decoding without a pointer receiver;
+//   - maps of what gob can encode only where it has an address;
 //   - values that gob refuses, such as a nil pointer in a slice.
 
 package gobmap
@@ -54,9 +54,7 @@ func newProgram(name string, t reflect.Type, id int32, types *reader) *program {
 	if def := types.lookup(id); def != nil {
 		p.bare = def.kinds == structKind
 	}
-	if p.base.Kind() != reflect.Pointer {
-		p.codec, _ = compile(p.base, id, types)
-	}
+	p.codec, _ = compile(p.base, id, types)
 	return p
 }
 
@@ -133,7 +131,7 @@ func (c *compiler) make(t reflect.Type, id int32) *codec {
 	if found := c.types.lookup(id); found != nil {
 		def = found.wireType
 	}
-	if def.kinds&(gobEncoderKind|binaryMarshalerKind) != 0 || hasMethods(t) {
+	if def.kinds == gobEncoderKind || def.kinds == binaryMarshalerKind {
 		return marshaler(t, def.kinds)
 	}
 	switch t.Kind() {
@@ -272,7 +270,6 @@ var (
 // In a struct it leaves out a nil pointer, and so one to what it would leave out;
 // but a type's own method it calls with any pointer that is not nil.
 func (c *compiler) pointer(t reflect.Type, id int32) *codec {
-	must(t.Name() == "" && t.Elem().Kind() != reflect.Pointer)
 	elem := c.codec(t.Elem(), id)
 	return &codec{
 		read: func(d *decoder, v reflect.Value) {
@@ -313,14 +310,14 @@ func (c *compiler) structure(t reflect.Type, fields []structField) *codec {
 		taken[index] = true
 		steps[i] = step{index: index, codec: c.codec(f.Type, field.id)}
 	}
-	defs := c.types.defs
+	types := c.types
 	return &codec{
 		read: func(d *decoder, v reflect.Value) {
 			for i := -1; d.nextField(&i, len(steps)); {
 				if s := &steps[i]; s.codec != nil {
 					s.codec.read(d, v.Field(s.index))
 				} else {
-					d.skipAs(s.id, defs)
+					d.skipAs(s.id, types)
 				}
 			}
 		},
@@ -340,10 +337,10 @@ func (c *compiler) structure(t reflect.Type, fields []structField) *codec {
 	}
 }
 
-// skipAs moves over a value of the type id of defs, instead of the stream's own.
-func (d *decoder) skipAs(id int32, defs []definition) {
+// skipAs moves over a value of the type id of types, instead of the stream's own.
+func (d *decoder) skipAs(id int32, types *reader) {
 	own, index := d.defs, d.index
-	d.defs, d.index = defs, nil
+	d.defs, d.index = types.defs, types.index
 	d.skipElement(id)
 	d.defs, d.index = own, index
 }
@@ -433,40 +430,18 @@ func mapOf(t reflect.Type, key, elem *codec) *codec {
 	}
 }
 
-var unmarshalers = [...]reflect.Type{reflect.TypeFor[gob.GobDecoder](), reflect.TypeFor[encoding.BinaryUnmarshaler]()}
-
-// hasMethods reports whether gob might call methods of t or of a pointer to it.
-func hasMethods(t reflect.Type) bool {
-	for _, m := range append(marshalers[:], unmarshalers[:]...) {
-		if t.Implements(m) || reflect.PointerTo(t).Implements(m) {
-			return true
-		}
-	}
-	return false
-}
-
-// marshaler returns the codec for a type with methods of its own, which are those
-// of package gob if the type has them, else those of package encoding.
-func marshaler(t reflect.Type, kinds uint8) *codec {
-	if t == reflect.TypeFor[time.Time]() {
-		must(kinds == gobEncoderKind)
+// marshaler returns the codec for a type with methods of its own. Those of a
+// pointer include those of the type, and gob leaves out no field that only a
+// pointer to it could encode.
+func marshaler(t reflect.Type, kind uint8) *codec {
+	c := &codec{read: readGob, write: writeGob, omit: never, marshals: true}
+	method := marshalers[0]
+	if kind == binaryMarshalerKind {
+		c.read, c.write, method = readBinary, writeBinary, marshalers[1]
+	} else if t == reflect.TypeFor[time.Time]() {
 		return timeCodec
 	}
-	c := &codec{omit: never, marshals: true}
-	at := 0
-	switch kinds {
-	case gobEncoderKind:
-		c.read, c.write = readGob, writeGob
-	case binaryMarshalerKind:
-		at = 1
-		c.read, c.write = readBinary, writeBinary
-		must(!reflect.PointerTo(t).Implements(marshalers[0]) && !reflect.PointerTo(t).Implements(unmarshalers[0]))
-	default:
-		panic(errNotByHand)
-	}
-	must(reflect.PointerTo(t).Implements(marshalers[at]))
-	must(reflect.PointerTo(t).Implements(unmarshalers[at]) && !t.Implements(unmarshalers[at]))
-	if t.Implements(marshalers[at]) {
+	if t.Implements(method) {
 		c.omit = reflect.Value.IsZero
 	}
 	return c

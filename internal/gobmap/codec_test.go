@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"reflect"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -138,9 +139,13 @@ type (
 		}
 		Z [1]struct{ Y *struct{ X [2]part } }
 	}
-	farther struct { // not for a codec
-		Name string
-		P    **int
+	partRef *part
+	far     struct {
+		Int    **int
+		Big    **big.Int
+		Sealed **sealed
+		Part   ***part
+		Ref    partRef
 	}
 	pins struct { // only a pointer to it can be saved
 		First pinned
@@ -177,9 +182,9 @@ func (s *short) GobDecode(b []byte) error {
 
 // structs are values of the types above that a session may hold.
 var structs = []any{
-	numbers{}, lists{}, dicts{}, links{}, methods{}, embedding{}, embeddingPart{}, within{}, farther{}, &pins{}, &mixed{}, member{},
+	numbers{}, lists{}, dicts{}, links{}, methods{}, embedding{}, embeddingPart{}, within{}, far{}, &pins{}, &mixed{}, member{},
 	&part{}, flags(0), level(0), ratio(0), wave(0), octets{}, scores{}, []member{}, map[string]*part{}, [2]part{}, map[role][]part{},
-	small{}, short{}, []int8{}, []*part{}, []pinned{},
+	small{}, short{}, []int8{}, []*part{}, []pinned{}, map[string]pinned{},
 }
 
 // fill sets v, of any type above, to something.
@@ -501,34 +506,197 @@ func TestDamagedStructsAreDecodedAsByGob(t *testing.T) {
 	}
 }
 
-func TestCodecsDoNotMixStreams(t *testing.T) {
-	same := structDef(66, field("A", 67))
-	value := func(name, data string) string { return value(path+name, 66, data) }
-	for range 4 { // by gob and then by a codec, with definitions unknown and then known
-		for data, want := range map[string]any{
-			stream(same+sliceDef(67, 2), 1, aString("key"), value("v15", "\x01\x01\x02\x00")):           v15{A: []int{1}},
-			stream(same+mapDef(67, 2, 2), 1, aString("key"), value("v15", "\x01\x01\x02\x00")):          nil,
-			stream(same+structDef(67, field("A", 2)), 1, aString("key"), value("v23", "\x01\x00\x00")):  nil,
-			stream(same+structDef(67, field("B", 66)), 1, aString("key"), value("v02", "\x01\x00\x00")): nil,
-			stream(same+sliceDef(67, 66), 1, aString("key"), value("v15", "\x01\x01\x00\x00")):          nil,
-			stream(same+mapDef(67, 68, 69)+structDef(68, field("X", 2))+structDef(69, field("Y", 2)), 1, aString("key"),
-				value("v24", "\x01\x01\x01\x02\x00\x01\x04\x00\x00")): nil, // one Go type for two
-			stream(structDef(66, field("B", 2)), 1, aString("key"), value("v00", "\x01\x02\x00")):                                       v00{B: 1},
-			stream(structDef(66, field("B", 2)), 1, aString("key"), value("v01", "\x01\x02\x00")):                                       v01{B: 1},
-			stream(structDef(66, field("B", 2)), 1, aString("key"), value("v26", "\x01\x02\x00")):                                       v26{B: 1},
-			stream(structDef(66, field("B", 2), field("B", 2)), 1, aString("key"), value("v02", "\x01\x02\x01\x04\x00")):                v02{B: 2},
-			stream(structDef(66, field("Hidden", 2), field("After", 2)), 1, aString("key"), value("embedding", "\x02\x02\x00")):         embedding{After: 1},
-			stream(structDef(66, field("Hidden", 2), field("After", 2)), 1, aString("key"), value("embedding", "\x01\x02\x01\x02\x00")): embedding{hiddenBase: hiddenBase{1}, After: 1},
-			stream("", 1, aString("key"), text(path+"level")+"\x04\x03\x00\x02"):                                                        level(1),
-			stream("", 1, aString("key"), text(path+"level")+"\x06\x03\x00\x02"):                                                        nil,
-			stream("", 1, aString("key"), text(path+"role")+"\x0c\x03\x00\x01a"):                                                        role("a"),
-			stream("", 1, aString("key"), text(path+"blob")+"\x0a\x03\x00\x01a"):                                                        blob("a"),
-		} {
-			m, err := agree(t, data)
-			if (err == nil) != (want != nil) || err == nil && dump(m["key"]) != dump(want) {
-				t.Fatalf("%q: decoded %s, %v; want %s", data, dump(m), err, dump(want))
+// Each stream is decoded several times: by gob and then by a codec, with
+// definitions that are unknown and then known.
+func TestUnusualStreamsOfStructsAreDecodedAsByGob(t *testing.T) {
+	type outcome struct {
+		data string
+		want any // nil if it is rejected
+	}
+	one := func(definitions, name, data string) string {
+		return stream(definitions, 1, aString("key"), value(path+name, 66, data))
+	}
+	a := structDef(66, field("A", 67))
+	b := structDef(66, field("B", 2))
+	members := sliceDef(66, 67) + structDef(67, field("ID", 2))
+	parts := message(i(-66), "\x01\x02", i(67), "\x01\x04\x00\x00") + structDef(67, field("Size", 2))
+	points := structDef(67, field("A", 68), field("B", 69)) + structDef(68, field("X", 2), field("Y", 2)) +
+		structDef(69, field("Y", 2), field("X", 2))
+	addr := func(data string) string {
+		return stream(message(i(-66), "\x06\x00\x00"), 1, aString("key"), value("net/netip.Addr", 66, "\x00", text(data)))
+	}
+	listed := func(name, definitions, data string) string {
+		return stream(definitions, 1, aString("key"), value(name, 66, data))
+	}
+	for name, outcomes := range map[string][]outcome{
+		"one definition, others within": {
+			{one(a+sliceDef(67, 2), "v15", "\x01\x01\x02\x00"), v15{A: []int{1}}},
+			{one(a+mapDef(67, 2, 2), "v15", "\x01\x01\x02\x00"), nil},
+			{one(a+sliceDef(67, 66), "v15", "\x01\x01\x00\x00"), nil},
+			{one(a+structDef(67, field("A", 2)), "v23", "\x01\x00\x00"), nil},
+			{one(a+structDef(67, field("B", 66)), "v02", "\x01\x00\x00"), nil},
+		},
+		"one definition, several names": {
+			{one(b, "v00", "\x01\x02\x00"), v00{B: 1}},
+			{one(b, "v01", "\x01\x02\x00"), v01{B: 1}},
+			{one(b, "v26", "\x01\x02\x00"), v26{B: 1}},
+			{one(b, "v10", "\x01\x02\x00"), nil},
+		},
+		"predeclared types": {
+			{stream("", 1, aString("key"), text(path+"level")+"\x04\x03\x00\x02"), level(1)},
+			{stream("", 1, aString("key"), text(path+"level")+"\x06\x03\x00\x02"), nil},
+			{stream("", 1, aString("key"), text(path+"role")+"\x0c\x03\x00\x01a"), role("a")},
+			{stream("", 1, aString("key"), text(path+"blob")+"\x0a\x03\x00\x01a"), blob("a")},
+		},
+		"a field twice": {
+			{one(structDef(66, field("Strings", 67), field("Strings", 67))+mapDef(67, 6, 6), "dicts", "\x01\x01\x01a\x01b\x01\x01\x01c\x01d\x00"),
+				dicts{Strings: map[string]string{"a": "b", "c": "d"}}},
+		},
+		"a field of an embedded struct": {
+			{one(structDef(66, field("Hidden", 2), field("After", 2)), "embedding", "\x01\x02\x01\x02\x00"),
+				embedding{hiddenBase: hiddenBase{1}, After: 1}},
+		},
+		"one Go type for two": {
+			{one(structDef(66, field("A", 67))+points, "v21", "\x01\x01\x01\x02\x01\x04\x00\x01\x01\x06\x01\x08\x00\x00\x00"),
+				v21{A: struct{ A, B point }{point{1, 2}, point{3, 4}}}}, // of which gob makes the same
+			{one(a+mapDef(67, 68, 69)+structDef(68, field("X", 2))+structDef(69, field("Y", 2)), "v24", "\x01\x01\x01\x02\x00\x01\x04\x00\x00"), nil},
+		},
+		"a list cut short": {
+			{listed("[]gobmap_test.member", members, "\x00\x02\x01\x02\x00\x01\x04\x00"), []member{{ID: 1}, {ID: 2}}},
+			{listed("[]gobmap_test.member", members, "\x00\x02\x01\x02\x00\x01\x04"), []member{{ID: 1}, {ID: 2}}},
+			{listed("[]gobmap_test.member", members, "\x00\x02\x01\x02"), nil},
+			{listed("[2]gobmap_test.part", parts, "\x00\x02\x01\x02\x00\x01\x04\x00"), [2]part{{Size: 1}, {Size: 2}}},
+			{listed("[2]gobmap_test.part", parts, "\x00\x02\x01\x02"), nil},
+		},
+		"a method that fails":   {{addr("\x0a\x00\x00\x01"), netip.AddrFrom4([4]byte{10, 0, 0, 1})}, {addr("\x0a\x00\x01"), nil}},
+		"a number out of range": {{one(structDef(66, field("A", 7)), "v27", "\x01\x00\x00\x00"), v27{}}, {one(structDef(66, field("A", 7)), "v27", "\x01\x00\xf8\xff\xff\xff\xff\xff\xff\xef\x7f\x00"), nil}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for range 4 {
+				for _, o := range outcomes {
+					m, err := agree(t, o.data)
+					if (err == nil) != (o.want != nil) || err == nil && dump(m["key"]) != dump(o.want) {
+						t.Fatalf("%q: decoded %s, %v; want %s", o.data, dump(m), err, dump(o.want))
+					}
+				}
+			}
+		})
+	}
+}
+
+// What a codec passes over is of the types of the stream that it was made for; the
+// same ids stand for others in the stream at hand.
+func TestUnknownFieldsArePassedOverByTheirOwnTypes(t *testing.T) {
+	const newID = 71
+	written := func(within string) string {
+		return mapDef(100, anyID, anyID) + structDef(70, field("New", newID), field("B", 2)) + sliceDef(newID, 2) + within
+	}
+	data := value(path+"v00", 70, "\x01\x01\x02\x01\x04\x00")
+	// As a list of strings New would take the next field, too.
+	first := written(sliceDef(65, 6)) + message(i(100), "\x00\x01", aString("key"), data)
+	// The type 64 is the struct for the codec, but here one with other fields.
+	second := written(structDef(64, field("C", 2), field("A", 2))) + message(i(100), "\x00\x02", aString("key"), data,
+		aString("next"), value(path+"v00", 64, "\x02\x04\x00"))
+	for range 4 {
+		for _, s := range []string{first, second} {
+			if m, err := agree(t, s); err != nil || m["key"] != (v00{B: 2}) {
+				t.Fatalf("%q: decoded %s, %v", s, dump(m), err)
 			}
 		}
+	}
+}
+
+func TestWhatGobCannotEncodeIsRefusedByACodecToo(t *testing.T) {
+	null := (*part)(nil)
+	for _, c := range []struct{ good, bad any }{
+		{map[string]pinned{}, map[string]pinned{"a": {}}}, // gob cannot call a method of a pointer there
+		{[]any{&part{}}, []any{null}},
+		{[]*part{{}}, []*part{null}},
+		{map[string]*part{"": {}}, map[string]*part{"": null}},
+		{lists{Refs: &[2]*int{new(int), new(int)}}, lists{Refs: &[2]*int{new(int), nil}}},
+		{methods{Sealed: sealed{"text"}}, methods{Sealed: sealed{"error"}}},
+		{methods{Sealed: sealed{"text"}}, methods{List: []sealed{{"panic"}}}},
+	} {
+		for range 3 {
+			exchange(t, map[any]any{"good": c.good})
+			bad := map[any]any{"bad": c.bad}
+			if _, err := encodeGob(bad); err == nil {
+				t.Errorf("gob encodes %s", dump(bad))
+			}
+			if data, err := gobmap.Encode(bad); err == nil {
+				t.Errorf("%s is encoded as %q", dump(bad), data)
+			}
+			exchange(t, map[any]any{"good": c.good, "more": []any{c.good}})
+		}
+	}
+}
+
+// A value that took another way than that by a codec would show here.
+func TestStructsTakeFewAllocations(t *testing.T) {
+	const n = 20
+	m := make(map[any]any)
+	for k := range n {
+		m[k] = member{ID: int64(k), Name: "name", Roles: []string{"admin"}, Since: time.Unix(int64(k), 0)}
+	}
+	data, err := gobmap.Encode(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stored := string(data)
+	gobmap.Decode(stored)
+	if each := testing.AllocsPerRun(100, func() { gobmap.Encode(m) }) / n; each > 1 {
+		t.Errorf("encoding makes %.1f allocations for each", each)
+	}
+	if each := testing.AllocsPerRun(100, func() { gobmap.Decode(stored) }) / n; each > 5 {
+		t.Errorf("decoding makes %.1f allocations for each", each)
+	}
+	data, err = gobmap.Encode(map[any]any{0: m[0]})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stored = string(data)
+	gobmap.Decode(stored)
+	if all := testing.AllocsPerRun(100, func() { gobmap.Decode(stored) }); all > 8 {
+		t.Errorf("decoding a single one makes %.1f allocations", all)
+	}
+}
+
+func TestManyListsAreDecodedByCodecs(t *testing.T) {
+	for _, list := range []any{make([]member, 100), map[string]*part{"a": {}, "b": {}, "c": {}}} {
+		m := make(map[any]any)
+		for k := range 100 {
+			m[k] = list
+		}
+		data, err := gobmap.Encode(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			if _, err := gobmap.DecodeByHand(string(data)); err != nil {
+				t.Errorf("%T: %v", list, err)
+			}
+		}
+	}
+}
+
+func TestWhatIsKeptKeepsNoStreamAlive(t *testing.T) {
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	for n := range 100 {
+		def := structDef(66, field("A", 2), field(fmt.Sprint("New", n), 2))
+		long := aString(strings.Repeat("x", 200<<10))
+		for range 2 {
+			if _, err := gobmap.Decode(stream(def, 2, aString("key"), value(path+"v00", 66, "\x01\x02\x00"), aString("long"), long)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	runtime.GC()
+	runtime.GC() // the second one empties the pools
+	runtime.ReadMemStats(&after)
+	if kept := int64(after.HeapAlloc) - int64(before.HeapAlloc); kept > 4<<20 {
+		t.Errorf("%d bytes are kept", kept)
 	}
 }
 

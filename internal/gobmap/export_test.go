@@ -10,6 +10,9 @@ func KeptDecoders() (kept, size int) {
 	return len(keptTypes.types), keptTypes.size
 }
 
+// DecodeByHand is Decode without encoding/gob for the map as a whole.
+var DecodeByHand = decodeByHand
+
 // ForgetDecoders lets go of all of them.
 func ForgetDecoders() {
 	keptTypes.Lock()

@@ -5,11 +5,13 @@
 // in each stream anew.
 //
 // The basic types, []byte, []string, time.Time, time.Duration and the slices and
-// maps that beego registers are handled here, at any depth. Values of other types
-// go through gob encoders and decoders that are kept. A map goes through
-// encoding/gob as a whole if it holds a struct, or another such type, that has an
-// interface within. The outcome is that of encoding/gob, except that nothing
-// panics and that these are refused with an error:
+// maps that beego registers are handled here, at any depth. So are structs and
+// other types of the program's own, after the first value of each, which
+// encoding/gob has to do (see codec.go); recursive types, and the little else that
+// gob treats in a way of its own, always go through gob encoders and decoders that
+// are kept. A map goes through encoding/gob as a whole if it holds a struct, or
+// another such type, that has an interface within. The outcome is that of
+// encoding/gob, except that nothing panics and that these are refused with an error:
 //
 //   - values that nest deeper than 10,000 levels, and so those that contain
 //     themselves: they would end the process;

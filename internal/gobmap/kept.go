@@ -1,6 +1,8 @@
-// The road of encoding/gob for single values. A gob encoder or decoder prepares
-// itself anew for every type it meets, which costs many times the value itself;
-// so those that have met a type are kept, and fed with values only.
+// What is kept for types of the program's own: the codecs (see codec.go), and for
+// the first value, and values that have no codec, encoders and decoders of
+// encoding/gob. These prepare themselves anew for every type they meet, which
+// costs many times the value itself; so those that have met a type are kept, and
+// fed with values only.
 
 package gobmap
 
