@@ -431,11 +431,16 @@ type (
 		A []struct{ C int16 }
 		N *v31
 	}
+	v32 struct {
+		A point
+		B struct{ C point }
+	}
+	v33 struct{ A complex128 }
 )
 
 var versions = []any{
 	v00{}, v01{}, v02{}, v03{}, v04{}, v05{}, v06{}, v07{}, v08{}, v09{}, v10{}, v11{}, v12{}, v13{}, v14{}, v15{},
-	v16{}, v17{}, v18{}, v19{}, v20{}, v21{}, v22{}, v23{}, v24{}, v25{}, v26{}, v27{}, v28{}, v29{}, v30{}, v31{},
+	v16{}, v17{}, v18{}, v19{}, v20{}, v21{}, v22{}, v23{}, v24{}, v25{}, v26{}, v27{}, v28{}, v29{}, v30{}, v31{}, v32{}, v33{},
 }
 
 func (s *source) version() any { return s.like(versions[int(s.byte())%len(versions)]) }
@@ -559,6 +564,8 @@ func TestUnusualStreamsOfStructsAreDecodedAsByGob(t *testing.T) {
 		"one Go type for two": {
 			{one(structDef(66, field("A", 67))+points, "v21", "\x01\x01\x01\x02\x01\x04\x00\x01\x01\x06\x01\x08\x00\x00\x00"),
 				v21{A: struct{ A, B point }{point{1, 2}, point{3, 4}}}}, // of which gob makes the same
+			{one(structDef(66, field("A", 67), field("B", 68))+structDef(67, field("X", 2))+structDef(68, field("C", 69))+structDef(69, field("Y", 2)),
+				"v32", "\x01\x01\x02\x00\x01\x01\x01\x04\x00\x00\x00"), v32{A: point{X: 1}, B: struct{ C point }{point{Y: 2}}}},
 			{one(a+mapDef(67, 68, 69)+structDef(68, field("X", 2))+structDef(69, field("Y", 2)), "v24", "\x01\x01\x01\x02\x00\x01\x04\x00\x00"), nil},
 		},
 		"a list cut short": {
