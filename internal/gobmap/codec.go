@@ -32,7 +32,11 @@ type codec struct {
 	omit  func(v reflect.Value) bool // whether gob leaves out a field with this value
 
 	marshals bool // by methods of the type
+	size     int  // in bytes, at least, of an array in a stream
 }
+
+// least returns the number of bytes that a value takes in a stream at least.
+func (c *codec) least() int { return max(1, c.size) }
 
 // program reads and writes interface values of one type.
 type program struct {
@@ -147,7 +151,7 @@ func (c *compiler) make(t reflect.Type, id int32) *codec {
 		return sliceOf(c.codec(t.Elem(), def.elem))
 	case reflect.Array:
 		must(def.kinds == arrayKind && def.length == uint64(t.Len()))
-		return arrayOf(c.codec(t.Elem(), def.elem))
+		return arrayOf(t.Len(), c.codec(t.Elem(), def.elem))
 	case reflect.Map:
 		must(def.kinds == mapKind && !needsAddress(t.Key()) && !needsAddress(t.Elem()))
 		return mapOf(t, c.codec(t.Key(), def.key), c.codec(t.Elem(), def.elem))
@@ -272,6 +276,7 @@ var (
 func (c *compiler) pointer(t reflect.Type, id int32) *codec {
 	elem := c.codec(t.Elem(), id)
 	return &codec{
+		size: elem.size,
 		read: func(d *decoder, v reflect.Value) {
 			v.Set(reflect.New(t.Elem()))
 			elem.read(d, v.Elem())
@@ -348,11 +353,11 @@ func (d *decoder) skipAs(id int32, types *reader) {
 func sliceOf(elem *codec) *codec {
 	return &codec{
 		read: func(d *decoder, v reflect.Value) {
-			if n := d.count(1); n > 0 {
+			if n := d.count(elem.least()); n > 0 {
 				v.Grow(n)
 				v.SetLen(n)
 				for i := range n {
-					d.promised--
+					d.promised -= elem.least()
 					d.element(elem, v.Index(i))
 				}
 			}
@@ -362,13 +367,15 @@ func sliceOf(elem *codec) *codec {
 	}
 }
 
-func arrayOf(elem *codec) *codec {
+func arrayOf(length int, elem *codec) *codec {
+	const enough = 1 << 15 // for the product to be an int
 	return &codec{
+		size: min(length, enough) * min(elem.least(), enough),
 		read: func(d *decoder, v reflect.Value) {
-			if d.uint() != uint64(v.Len()) {
+			if d.uint() != uint64(length) {
 				fail()
 			}
-			for i := range v.Len() {
+			for i := range length {
 				d.element(elem, v.Index(i))
 			}
 		},
@@ -397,7 +404,7 @@ func (c *codec) writeList(e *encoder, b []byte, v reflect.Value) []byte {
 func mapOf(t reflect.Type, key, elem *codec) *codec {
 	return &codec{
 		read: func(d *decoder, v reflect.Value) {
-			const least = 2 // bytes that an entry takes
+			least := key.least() + elem.least()
 			n := d.count(least)
 			v.Set(reflect.MakeMapWithSize(t, n))
 			if n == 0 {

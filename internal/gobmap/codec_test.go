@@ -185,6 +185,7 @@ var structs = []any{
 	numbers{}, lists{}, dicts{}, links{}, methods{}, embedding{}, embeddingPart{}, within{}, far{}, &pins{}, &mixed{}, member{},
 	&part{}, flags(0), level(0), ratio(0), wave(0), octets{}, scores{}, []member{}, map[string]*part{}, [2]part{}, map[role][]part{},
 	small{}, short{}, []int8{}, []*part{}, []pinned{}, map[string]pinned{},
+	[][512]bool{},
 }
 
 // fill sets v, of any type above, to something.

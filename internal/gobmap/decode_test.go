@@ -217,6 +217,8 @@ func hostile() map[string]string {
 		"overlapping":          stream(overlapping+structDef(600), 500, points),
 		"depth":                stream(sliceDef(66, 8), 1, anInt(1), nested("[]interface {}", 66, 1, 300_000)),
 		"depth of structs":     stream(node, 1, anInt(1), value(path+"node", 66, strings.Repeat("\x02", 300_000))),
+		"slice of arrays": stream(sliceDef(66, 67)+message(i(-67), "\x01\x02", i(1), "\x01", i(512), "\x00\x00"), 2,
+			anInt(1), value("[][512]bool", 66, "\x00\x00"), anInt(2), value("[][512]bool", 66, "\x00", u(30_000), strings.Repeat("\x00", 30_000))),
 		"definitions alone":    stream(deepDefinitions(20_000), 0),
 		"depth of definitions": stream(deepDefinitions(100_000), 1, anInt(1), value(path+"point", 66, "\x00")),
 	}
