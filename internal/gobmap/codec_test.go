@@ -27,29 +27,29 @@ type (
 	octets  []octet
 	scores  map[role]level
 	numbers struct {
-		B             bool
-		I             int
-		I8            int8
-		I16           int16
-		I32           int32
-		I64           int64
-		U             uint
-		U8            uint8
-		U16           uint16
-		U32           uint32
-		U64           uint64
-		P             uintptr
-		F32           float32
-		F64           float64
-		C64           complex64
-		C128          complex128
-		S             string
-		Flags         flags
-		Level         level
-		Ratio         ratio
-		Wave          wave
-		Role          role
-		unsent, Extra int
+		B        bool
+		I        int
+		I8       int8
+		I16      int16
+		I32      int32
+		I64      int64
+		U        uint
+		U8       uint8
+		U16      uint16
+		U32      uint32
+		U64      uint64
+		P        uintptr
+		F32      float32
+		F64      float64
+		C64      complex64
+		C128     complex128
+		S        string
+		Flags    flags
+		Level    level
+		Ratio    ratio
+		Wave     wave
+		Role     role
+		_, Extra int
 	}
 	part struct {
 		Name string
@@ -652,7 +652,7 @@ func TestStructsTakeFewAllocations(t *testing.T) {
 	}
 	stored := string(data)
 	gobmap.Decode(stored)
-	if each := testing.AllocsPerRun(100, func() { gobmap.Encode(m) }) / n; each > 1 {
+	if each := testing.AllocsPerRun(100, func() { gobmap.Encode(m) }) / n; each > 1.5 {
 		t.Errorf("encoding makes %.1f allocations for each", each)
 	}
 	if each := testing.AllocsPerRun(100, func() { gobmap.Decode(stored) }) / n; each > 5 {
