@@ -1,4 +1,4 @@
-// Contexts as beego passes them and as a session needs them: nil, not to be cancelled, limited in time.
+// Contexts as beego passes them and as a session needs them: nil, not to be cancelled, limited in time; and what time it is.
 
 package redis
 
@@ -6,6 +6,12 @@ import (
 	"context"
 	"time"
 )
+
+// start is when sinceStart began to count.
+var start = time.Now()
+
+// sinceStart is a time in ns that is never 0 and that only moves forward, whatever becomes of the machine's clock.
+func sinceStart() int64 { return int64(time.Since(start)) + 1 }
 
 // background is ctx, or context.Background for nil: beego passes nil to many methods.
 func background(ctx context.Context) context.Context {

@@ -2,7 +2,7 @@
 --
 -- KEYS[1]  the session
 -- KEYS[2]  its tombstone; not given where the server cannot look at both
--- KEYS[3]  where the value to write waits, if ARGV[1] is empty
+-- KEYS[3]  where the value to write waits, if it does not stand in ARGV[1]
 -- ARGV[1]  the value to write
 -- ARGV[2]  the tombstone that the writer has seen, empty for none
 -- ARGV[3]  'EX' and
@@ -11,22 +11,30 @@
 -- Returns 1 when created, 0 where the id was destroyed, and else the session that somebody has created meanwhile, or 2
 -- where that is large. (It is the writer's own if its reply was lost and it sent the same again.)
 
-local call, key = redis.call, KEYS[1]
-local tombstone = KEYS[2] and call('GET', KEYS[2])
+local tombstone = KEYS[2] and redis.call('GET', KEYS[2])
 if tombstone and tombstone ~= ARGV[2] then
   return 0
 end
-local created
 if not KEYS[3] then
-  created = call('SET', key, ARGV[1], 'NX', unpack(ARGV, 3))
-elseif call('EXISTS', key) == 0 then
-  local moved = redis.pcall('RENAME', KEYS[3], key)
-  if moved.err then
-    return redis.error_reply('TRYAGAIN the value to save was not there: ' .. moved.err)
+  if redis.call('SET', KEYS[1], ARGV[1], 'NX', unpack(ARGV, 3)) then
+    return 1
   end
-  created = ARGV[4] and call('EXPIRE', key, ARGV[4]) or call('PERSIST', key)
-end
-if created then
+elseif redis.call('EXISTS', KEYS[1]) == 0 then
+  -- The life time first, as in save.lua.
+  local waits
+  if ARGV[4] then
+    waits = redis.call('EXPIRE', KEYS[3], ARGV[4])
+  else
+    waits = redis.call('PERSIST', KEYS[3])
+  end
+  if waits == 0 then
+    return redis.error_reply('NOVALUE the value has expired before it was saved')
+  end
+  local moved = redis.pcall('RENAME', KEYS[3], KEYS[1])
+  if moved.err then
+    redis.call('DEL', KEYS[3])
+    return moved
+  end
   return 1
 end
-return call('STRLEN', key) > 16384 and 2 or call('GET', key)
+return redis.call('STRLEN', KEYS[1]) > 16384 and 2 or redis.call('GET', KEYS[1])

@@ -106,7 +106,7 @@ func (p *Provider) SessionInit(ctx context.Context, maxlifetime int64, cfg strin
 	b := &backend{config: &parsed, source: cfg, life: maxlifetime, addr: p.addr(parsed), requests: &p.requests}
 	if last := p.backend.Load(); last != nil && last.source == cfg {
 		b.commands = last.commands
-		b.commands.refused.Store(0) // scripts may be allowed by now
+		b.commands.askAgain()
 	} else {
 		b.commands = connect(parsed, p.own, b.addr)
 	}

@@ -36,7 +36,7 @@ type roundTrips struct {
 	pipes   sync.Pool // of redis.Pipeliner, empty
 	layout
 
-	refused   atomic.Int64 // when the server refused a script last, in ns since 1970; 0: it runs them, as far as is known
+	refused   atomic.Int64 // when the server refused a script last, by sinceStart; 0: it runs them, as far as is known
 	onRefusal func(error)  // is told so, once
 }
 
@@ -451,9 +451,19 @@ func (r *roundTrips) evalOnce(ctx context.Context, run run, name, script any) (r
 
 // noteRefusal takes note of the error of a script that the server refuses.
 func (r *roundTrips) noteRefusal(err error) {
-	if refusesScripts(err) && r.refused.Swap(time.Now().UnixNano()) == 0 {
+	if refusesScripts(err) && r.refused.Swap(sinceStart()) == 0 {
 		r.onRefusal(unwrap(err))
 	}
+}
+
+// askAgain has everything tried and asked again that a server has refused: it may be allowed, or another server, by now.
+func (r *roundTrips) askAgain() {
+	r.refused.Store(0)
+	r.swaps.asked.Store(0)
+	r.servers.Range(func(_, s any) bool {
+		s.(*server).swaps.asked.Store(0)
+		return true
+	})
 }
 
 // refusalTime is how long no script is tried after the server has refused one. What it is allowed may change.
@@ -462,5 +472,5 @@ var refusalTime = time.Minute
 // scriptless tells that the server has refused scripts of late.
 func (r *roundTrips) scriptless() bool {
 	refused := r.refused.Load()
-	return refused != 0 && time.Since(time.Unix(0, refused)) < refusalTime
+	return refused != 0 && sinceStart()-refused < int64(refusalTime)
 }

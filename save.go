@@ -39,7 +39,8 @@ const (
 
 // errUnknown is the error of a save whose first reply was lost and whose session has been saved so often since that its
 // versions no longer tell whether that save was among them.
-var errUnknown = fmt.Errorf("the reply was lost, and after more than %d other saves nobody can tell whether it was saved", record.Kept-1)
+var errUnknown = fmt.Errorf("the reply was lost, and after more than %d other saves, or one by beego's provider, "+
+	"nobody can tell whether it was saved", record.Kept-1)
 
 // saving is a value on its way into a session.
 type saving struct {
@@ -66,32 +67,31 @@ func (c *commands) save(ctx context.Context, key string, read stored, value reco
 		}
 		return conflict, found.value, nil
 	}
-	s := &saving{c, key, read, value, life, false}
+	s := &saving{commands: c, key: key, base: read, value: value, life: life}
 	server := c.serverOf(key)
-	if read.present && server.swaps.known.Load() && (len(read.value)+len(value) <= largeSwap || c.scriptless()) {
-		v, theirs, err := s.bySwap(ctx)
-		if err == nil || !refusesSwap(err) {
+	if len(read.value)+len(value) <= largeSwap {
+		if v, theirs, err, served := s.bySwap(ctx, server); served {
 			return v, theirs, err
 		}
-		server.swaps.refused()
-		s.doubtful = true // a proxy may have said in such words that it lost the reply
 	}
-	refused := c.scriptless()
-	if !refused {
-		v, theirs, err = s.byScript(ctx)
-		refused = err != nil && c.scriptless()
+	if !c.scriptless() {
+		v, theirs, err := s.byScript(ctx)
+		if err == nil {
+			c.askForSwap(ctx, server, key)
+		}
+		if err == nil || !c.scriptless() {
+			return v, theirs, err
+		}
 	}
-	if refused {
-		v, theirs, err = s.byLook(ctx)
+	c.askForSwap(ctx, server, key) // now, because what is left can lose an update
+	if v, theirs, err, served := s.bySwap(ctx, server); served {
+		return v, theirs, err
 	}
-	if err == nil {
-		c.askForSwap(ctx, server, key)
-	}
-	return v, theirs, err
+	return s.byLook(ctx)
 }
 
-// found returns what became of a save that found another value: whether it had been done before, if a reply was lost.
-func (s *saving) found(theirs record.Value) (verdict, record.Value, error) {
+// settled returns what became of a save that found another value: whether it had been done before, if a reply was lost.
+func (s *saving) settled(theirs record.Value) (verdict, record.Value, error) {
 	switch {
 	case theirs.Holds(s.value.Version()):
 		return saved, theirs, nil
@@ -110,7 +110,7 @@ func (s *saving) reread(ctx context.Context) (verdict, record.Value, error) {
 	case !now.present:
 		return gone, "", nil
 	}
-	return s.found(now.value)
+	return s.settled(now.value)
 }
 
 // expiring appends the words of SET for a life time.
@@ -124,55 +124,70 @@ func expiring(args []any, life int64) []any {
 // swaps is whether a server has SET … IFEQ, which compares before it writes: Valkey has it since 8.1, and Redis since 8.4.
 type swaps struct {
 	known atomic.Bool
-	asked atomic.Int64 // when, in ns since 1970
+	asked atomic.Int64 // when, by sinceStart; 0: not yet
 }
 
-// largeSwap is how many bytes the old and the new value may have together for IFEQ, which has both sent (docs/bench.md).
-const largeSwap = 16 << 10
+const (
+	// largeSwap is how many bytes the old and the new value may have together for IFEQ, which has both sent (docs/bench.md).
+	largeSwap = 16 << 10
+
+	// askTime is how long a server may take to answer whether it has IFEQ.
+	askTime = 300 * time.Millisecond
+)
+
+// askInterval is how long a server that had no IFEQ is not asked again. There may be another one behind its address by then.
+var askInterval = 10 * time.Minute
 
 // errUnequal is the error of a comparison that is not what it should be, as behind a proxy that changes values.
 var errUnequal = errors.New("the server did not find the value that it has")
 
-// bySwap saves by SET … IFEQ. A repeat finds another value, and looks whether that is its own.
-func (s *saving) bySwap(ctx context.Context) (verdict, record.Value, error) {
-	set, err := new(single), error(nil)
-	args := append(set.args[:0], "set", s.key, string(s.value), "ifeq", string(s.base.value))
-	set.cmd = *redis.NewCmd(expiring(args, s.life)...)
+// bySwap saves by SET … IFEQ, where the server is known to serve that. A repeat finds another value, and looks whether that is
+// its own. Without a life time there is no swap: the server then hands the words on to its replicas, of which an older one
+// would not know them.
+func (s *saving) bySwap(ctx context.Context, server *server) (v verdict, theirs record.Value, err error, served bool) {
+	if !s.base.present || s.life == 0 || !server.swaps.known.Load() {
+		return 0, "", nil, false
+	}
+	set := new(single)
+	set.cmd = *redis.NewCmd(append(set.args[:0], "set", s.key, string(s.value), "ifeq", string(s.base.value), "ex", s.life)...)
 	set.call.cmds = append(set.cmds[:0], &set.cmd)
 	s.doubtful, err = s.deliverCall(ctx, &set.call)
 	switch {
-	case err != nil:
-		return 0, "", err
-	case set.cmd.Err() == nil:
-		return saved, "", nil
+	case err == nil && set.cmd.Err() == nil:
+		return saved, "", nil, true
+	case err == nil:
+		if v, theirs, err = s.reread(ctx); v == conflict && theirs == s.base.value {
+			err = errUnequal
+		}
 	}
-	v, theirs, err := s.reread(ctx)
-	if v == conflict && theirs == s.base.value {
-		err = errUnequal
+	if !refusesSwap(err) {
+		return v, theirs, err, true
 	}
-	return v, theirs, err
+	server.swaps.known.Store(false)
+	server.swaps.asked.Store(sinceStart())
+	// A proxy may say in words that are not known here that it lost the reply.
+	s.doubtful = s.doubtful || err != errUnequal && !isReply(err, "ERR syntax error", "NOPERM ")
+	return 0, "", nil, false
 }
 
 // refusesSwap recognises a server that has no IFEQ, a proxy that does not know it, and a user who may not use SET.
 func refusesSwap(err error) bool {
-	return err == errUnequal || isReply(err, "ERR ", "NOPERM ") && !retryable(err)
+	_, ok := err.(redis.Error) // not what wraps one: that is of opening the connection, or of a proxy that lost its own
+	return err == errUnequal || ok && isReply(err, "ERR ", "NOPERM ") && !retryable(err)
 }
 
-func (s *swaps) refused() {
-	s.known.Store(false)
-	s.asked.Store(time.Now().UnixNano())
-}
-
-// askForSwap asks a server that has just saved whether it has IFEQ, again after some time, because there may be another one
-// behind its address by then. It asks on a key where nothing is: where IFEQ is passed over, nothing is harmed.
+// askForSwap asks a server whether it has IFEQ, once in askInterval until it does. It asks on a key where nothing is: should
+// IFEQ be passed over, nothing is overwritten. What comes of it is no matter to the call that asks, nor to others.
 func (c *commands) askForSwap(ctx context.Context, server *server, key string) {
-	s := server.swaps
+	s, now := server.swaps, sinceStart()
 	asked := s.asked.Load()
-	if s.known.Load() || time.Since(time.Unix(0, asked)) < refusalTime || !s.asked.CompareAndSwap(asked, time.Now().UnixNano()) {
+	if s.known.Load() || asked != 0 && now-asked < int64(askInterval) || !s.asked.CompareAndSwap(asked, now) {
 		return
 	}
+	ctx, cancel := context.WithTimeout(ctx, askTime)
+	defer cancel()
 	set := redis.NewStatusCmd("set", c.prefix+surveys+"{"+key+"}", "", "ifeq", "?", "ex", 1)
-	if _, err := c.attempt(ctx, set); err == nil && set.Err() == redis.Nil {
+	if err := c.client.ProcessContext(ctx, set); err == redis.Nil {
 		s.known.Store(true)
 	}
 }
@@ -186,11 +201,11 @@ const temporaryLife = 5
 
 // byScript saves by save.lua or create.lua.
 func (s *saving) byScript(ctx context.Context) (verdict, record.Value, error) {
-	run := s.create
+	script := s.create
 	if s.base.present {
-		run = s.update
+		script = s.update
 	}
-	reply, doubtful, err := run(ctx)
+	reply, doubtful, err := script(ctx)
 	s.doubtful = s.doubtful || doubtful
 	if err != nil {
 		return 0, "", err
@@ -202,7 +217,7 @@ func (s *saving) byScript(ctx context.Context) (verdict, record.Value, error) {
 		return s.reread(ctx)
 	}
 	if theirs, ok := reply.(string); ok {
-		return s.found(record.Value(theirs))
+		return s.settled(record.Value(theirs))
 	}
 	return gone, "", nil
 }
@@ -220,7 +235,7 @@ func (s *saving) update(ctx context.Context) (reply any, doubtful bool, err erro
 	tail, start := ending(s.base.value)
 	save := run{script: saveScript, keys: []string{s.key}, args: expiring([]any{string(s.value), tail, start}, s.life)}
 	reply, doubtful, err = s.write(ctx, save)
-	if err == nil || !isReply(err, "TRYAGAIN") {
+	if err == nil || !isReply(err, "TRYAGAIN ") {
 		return reply, doubtful, err
 	}
 	reply, again, err := s.eval(ctx, save) // of one key
@@ -235,29 +250,38 @@ func (s *saving) create(ctx context.Context) (reply any, doubtful bool, err erro
 	}
 	if !s.apart.Load() {
 		reply, doubtful, err = s.write(ctx, create)
-		if err == nil || !isReply(err, "TRYAGAIN") {
+		if err == nil || !isReply(err, "TRYAGAIN ") {
 			return reply, doubtful, err
 		}
 	}
 	found, err := s.commands.look(ctx, s.key)
-	if err != nil || found.tombstone != s.base.tombstone && found.tombstone != "" {
-		return int64(0), doubtful, err
+	switch {
+	case err != nil:
+		return nil, doubtful, err
+	case found.tombstone != "" && found.tombstone != s.base.tombstone:
+		return int64(0), doubtful, nil
 	}
 	create.keys = create.keys[:1]
 	reply, again, err := s.eval(ctx, create)
 	return reply, doubtful || again, err
 }
 
-// write runs a script whose first argument is the value, or empty where the value waits under the last key. While its slot
+// write runs a script whose first argument is the value, or nothing where the value waits under the last key. While its slot
 // migrates, a cluster answers TRYAGAIN to a script of several keys.
 func (s *saving) write(ctx context.Context, script run) (reply any, doubtful bool, err error) {
-	if len(s.value) >= largeValue && !s.apart.Load() {
-		temporary := s.prefix + temporaries + s.key + "}:" + hex.EncodeToString([]byte(s.value.Version()))
-		script.keys = append(slices.Clip(script.keys), temporary)
-		script.args = append([]any{""}, script.args[1:]...)
-		script.before = []redis.Cmder{redis.NewStatusCmd("setex", temporary, temporaryLife, string(s.value))}
+	if len(s.value) < largeValue || s.apart.Load() {
+		return s.eval(ctx, script)
 	}
-	return s.eval(ctx, script)
+	temporary := s.prefix + temporaries + s.key + "}:" + hex.EncodeToString([]byte(s.value.Version()))
+	large := script
+	large.keys = append(slices.Clip(script.keys), temporary)
+	large.args = append([]any{""}, script.args[1:]...)
+	large.before = []redis.Cmder{redis.NewStatusCmd("setex", temporary, temporaryLife, string(s.value))}
+	if reply, doubtful, err = s.eval(ctx, large); err == nil || !isReply(err, "NOVALUE ") {
+		return reply, doubtful, err
+	}
+	reply, again, err := s.eval(ctx, script)
+	return reply, doubtful || again, err
 }
 
 // byLook keeps every promise of a save but one: a write between its GET and its SET is overwritten.
@@ -278,7 +302,7 @@ func (s *saving) byLook(ctx context.Context) (v verdict, theirs record.Value, er
 		case absent:
 			condition = "nx"
 		case !s.base.present || now != s.base.value:
-			v, theirs, err = s.found(now)
+			v, theirs, err = s.settled(now)
 			return err
 		}
 		set := redis.NewStatusCmd(expiring([]any{"set", s.key, string(s.value), condition}, s.life)...)

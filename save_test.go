@@ -5,10 +5,13 @@ package redis_test
 import (
 	"context"
 	"fmt"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -18,6 +21,7 @@ import (
 	redis "github.com/beego-session/redis"
 	"github.com/beego-session/redis/internal/client"
 	"github.com/beego-session/redis/internal/redistest"
+	"github.com/beego/beego/v2/server/web/session"
 	goredis "github.com/go-redis/redis/v7"
 )
 
@@ -97,6 +101,12 @@ func TestAServerIsAskedForIFEQOnce(t *testing.T) {
 			if swaps, scripts := row.m.saves(s, id, 5); swaps != row.swaps || scripts != row.scripts {
 				t.Errorf("%d swaps and %d scripts, want %d and %d", swaps, scripts, row.swaps, row.scripts)
 			}
+			if err := s.Provider.SessionInit(ctx, life, config); err != nil { // may be meant to find what is new
+				t.Fatal(err)
+			}
+			if swaps, _ := row.m.saves(s, id, 1); swaps != 1 {
+				t.Errorf("after SessionInit %d swaps or questions", swaps)
+			}
 			for _, key := range row.m.Keys() {
 				if strings.Contains(key, "survey") {
 					t.Errorf("left %s", key)
@@ -108,7 +118,6 @@ func TestAServerIsAskedForIFEQOnce(t *testing.T) {
 
 // The address of a master may become that of a server of another version.
 func TestAFailoverBetweenServersWithAndWithoutIFEQ(t *testing.T) {
-	defer redis.SetRefusalTime(time.Hour)()
 	log := captureLog(t)
 	newer, older := newer(t), older(t)
 	proxy := redistest.Proxy(t, newer.Addr())
@@ -137,7 +146,7 @@ func TestAFailoverBetweenServersWithAndWithoutIFEQ(t *testing.T) {
 	if swaps, scripts := newer.saves(s, id, 3); swaps != 0 || scripts != 3 {
 		t.Errorf("on the newer server, which was not asked again, %d swaps and %d scripts", swaps, scripts)
 	}
-	redis.SetRefusalTime(0)
+	defer redis.SetAskInterval(0)()
 	if swaps, scripts := newer.saves(s, id, 3); swaps != 3 || scripts != 1 { // one asks
 		t.Errorf("on the newer server %d swaps and %d scripts", swaps, scripts)
 	}
@@ -215,17 +224,19 @@ func TestWhatAnswersStrangelyToIFEQLosesNothing(t *testing.T) {
 	}
 }
 
-// Where neither scripts nor IFEQ may be used, a write between a look and the SET is lost. IFEQ alone is enough.
+// Where neither scripts nor IFEQ may be used, a write between a look and the SET is lost. IFEQ alone is enough, also for the
+// first save of a process.
 func TestIFEQWithoutScriptsLosesNothing(t *testing.T) {
 	m := miniredis.RunT(t)
 	ifeq := redistest.IFEQ(m)
 	var meanwhile atomic.Pointer[func()]
+	var id atomic.Value
 	m.Server().SetPreHook(func(c *server.Peer, cmd string, args ...string) bool {
 		if cmd == "EVALSHA" {
 			c.WriteError("ERR unknown command 'evalsha'")
 			return true
 		}
-		if cmd == "SET" {
+		if cmd == "SET" && args[0] == id.Load() {
 			if do := meanwhile.Swap(nil); do != nil {
 				(*do)()
 			}
@@ -234,15 +245,142 @@ func TestIFEQWithoutScriptsLosesNothing(t *testing.T) {
 	})
 	captureLog(t)
 	s := &site{T: t, raw: rawClient(t, at(m.Addr())), Provider: open(t, m.Addr(), life)}
+	id.Store(s.create("a", 0))
 	other := open(t, m.Addr(), life)
-	id := s.create("a", 0)
-	mine, theirs := s.read(s, id), s.read(other, id)
-	set(t, mine, "a", 1)
-	set(t, theirs, "b", 1)
-	release := func() { theirs.SessionRelease(ctx, nil) }
-	meanwhile.Store(&release)
-	mine.SessionRelease(ctx, nil)
-	s.holds(id, "a", 1, "b", 1)
+	for n := range 2 {
+		first, second := s.read(other, id.Load().(string)), s.read(s, id.Load().(string))
+		set(t, first, "a", n)
+		set(t, second, "b", n)
+		release := func() { second.SessionRelease(ctx, nil) }
+		meanwhile.Store(&release)
+		first.SessionRelease(ctx, nil)
+		s.holds(id.Load().(string), "a", n, "b", n)
+	}
+}
+
+// What asks is one request in ten minutes, and it may be that nothing answers.
+func TestWhetherThereIsIFEQIsNoMatterToARequest(t *testing.T) {
+	for name, answer := range map[string]func(*server.Peer, chan struct{}){
+		"it never answers":         func(_ *server.Peer, ended chan struct{}) { <-ended },
+		"it closes the connection": func(c *server.Peer, _ chan struct{}) { c.Close() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			defer redis.SetAskInterval(0)()
+			m, ended := miniredis.RunT(t), make(chan struct{})
+			defer close(ended)
+			var asked atomic.Int64
+			m.Server().SetPreHook(func(c *server.Peer, cmd string, args ...string) bool {
+				if cmd != "SET" || len(args) < 4 || args[2] != "ifeq" {
+					return false
+				}
+				asked.Add(1)
+				answer(c, ended)
+				return true
+			})
+			log := captureLog(t)
+			p := open(t, fmt.Sprintf(`{"save_path":%q,"max_retries":-1,"outage_time":"0s"}`, m.Addr()), life)
+			s := &site{T: t, raw: rawClient(t, at(m.Addr())), Provider: p}
+			var all sync.WaitGroup
+			for range 30 {
+				all.Add(1)
+				go func() {
+					defer all.Done()
+					id := newID()
+					for n := range 3 {
+						store := s.read(p, id)
+						set(t, store, "n", n)
+						store.SessionRelease(ctx, nil)
+					}
+					s.holds(id, "n", 2)
+				}()
+			}
+			all.Wait()
+			if asked.Load() == 0 || log.String() != "" {
+				t.Errorf("asked %d times, log: %s", asked.Load(), log)
+			}
+		})
+	}
+}
+
+// questions is a hook that takes the time which is left for one.
+type questions struct {
+	hook
+	left atomic.Int64
+}
+
+func (d *questions) BeforeProcess(ctx context.Context, cmd goredis.Cmder) (context.Context, error) {
+	if deadline, ok := ctx.Deadline(); ok && nameOf(cmd) == "ask" {
+		d.left.Store(int64(time.Until(deadline)))
+	}
+	return ctx, nil
+}
+
+func TestTheQuestionIsShort(t *testing.T) {
+	m := newer(t)
+	own := goredis.NewClient(&goredis.Options{Addr: m.Addr()})
+	defer own.Close()
+	asked := new(questions)
+	own.AddHook(asked)
+	p := redis.NewProvider(own)
+	if err := p.SessionInit(ctx, life, ""); err != nil {
+		t.Fatal(err)
+	}
+	(&site{T: t, Provider: p}).create("n", 0)
+	if left := time.Duration(asked.left.Load()); left <= 0 || left > 300*time.Millisecond {
+		t.Errorf("it has %v", left)
+	}
+}
+
+// A replica that is older than its master does not know IFEQ, which it is handed on only without a life time.
+func TestWithoutALifeTimeThereIsNoIFEQ(t *testing.T) {
+	m := newer(t)
+	s := &site{T: t, raw: rawClient(t, at(m.Addr())), Provider: open(t, m.Addr(), 0)}
+	if swaps, scripts := m.saves(s, s.create("n", 0), 3); swaps != 0 || scripts != 3 {
+		t.Errorf("%d swaps and %d scripts", swaps, scripts)
+	}
+}
+
+// After a fail-over to an older server nothing is in doubt: the save was not done.
+func TestARefusedIFEQIsNoDoubt(t *testing.T) {
+	m := newer(t)
+	log := captureLog(t)
+	s := &site{T: t, raw: rawClient(t, at(m.Addr())), Provider: open(t, m.Addr(), life)}
+	id := s.create("n", 0)
+	store := s.read(s, id)
+	set(t, store, "mine", 1)
+	m.answer(nil)
+	data, err := session.EncodeGob(map[any]any{"n": 1}) // as beego's provider writes it, without versions
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.put(id, string(data))
+	store.SessionRelease(ctx, nil)
+	s.holds(id, "n", 1, "mine", 1)
+	if log.String() != "" {
+		t.Errorf("log: %s", log)
+	}
+}
+
+// Some proxies read scripts, and run none in which a key is named otherwise than as an element of KEYS.
+func TestScriptsNameTheirKeys(t *testing.T) {
+	files, _ := filepath.Glob("*.lua")
+	calls := 0
+	for _, file := range files {
+		source, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, call := range regexp.MustCompile(`(?m)call\b.*$`).FindAllString(string(source), -1) {
+			calls++
+			if !regexp.MustCompile(`^call\('[A-Z]+', KEYS\[\d\]`).MatchString(call) ||
+				strings.Contains(call, "'RENAME'") && !regexp.MustCompile(`KEYS\[\d\], KEYS\[\d\]`).MatchString(call) {
+				t.Errorf("%s: %s", file, call)
+			}
+		}
+	}
+	if calls < 20 {
+		t.Errorf("found %d calls", calls)
+	}
 }
 
 func TestLargeValuesAreNotSentTwice(t *testing.T) {

@@ -23,14 +23,14 @@ type server struct {
 
 // health is whether a server serves.
 type health struct {
-	served            atomic.Int64 // when it did last, to a millisecond, in ns since 1970
+	served            atomic.Int64 // when it did last, to a millisecond, by sinceStart
 	failing, refusing trouble      // in everything, and in writes alone
 
 	probing atomic.Bool
 	down    atomic.Pointer[outage]
 }
 
-// trouble is a run of attempts that failed and between which none succeeded. Its times are in ns since 1970, and 0 is none.
+// trouble is a run of attempts that failed and between which none succeeded. Its times are by sinceStart, and 0 is none.
 type trouble struct{ since, last atomic.Int64 }
 
 // outage is why the server is known not to serve.
@@ -47,7 +47,7 @@ func (o *outage) Unwrap() error { return o.cause }
 
 // serves says that an attempt succeeded.
 func (h *health) serves(write bool) {
-	if now := time.Now().UnixNano(); now-h.served.Load() > int64(time.Millisecond) {
+	if now := sinceStart(); now-h.served.Load() > int64(time.Millisecond) {
 		h.served.Store(now)
 	}
 	if h.failing.since.Load() != 0 {
@@ -64,13 +64,13 @@ func (h *health) serves(write bool) {
 // fails says that an attempt failed, and returns since when all have. What was before a quiet time of the length given does
 // not count.
 func (h *health) fails(begun time.Time, writesAlone bool, quiet time.Duration) (since time.Time) {
-	t, first := &h.failing, begun.UnixNano()
+	t, first := &h.failing, int64(begun.Sub(start))
 	if writesAlone {
 		t = &h.refusing
 	} else {
 		first = max(first, h.served.Load())
 	}
-	now := time.Now().UnixNano()
+	now := sinceStart()
 	if last := t.last.Swap(now); now-last > int64(quiet) {
 		t.since.Store(first)
 	} else if !t.since.CompareAndSwap(0, first) {
@@ -78,7 +78,7 @@ func (h *health) fails(begun time.Time, writesAlone bool, quiet time.Duration) (
 			first = earlier
 		}
 	}
-	return time.Unix(0, first)
+	return start.Add(time.Duration(first))
 }
 
 const (

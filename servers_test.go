@@ -425,22 +425,36 @@ func TestAUserWithoutOneOfTheRightsLosesNothing(t *testing.T) {
 		if slices.Contains([]string{"+get", "+set", "+setex", "+pttl", "+del", "+ping", "+exists"}, right) {
 			continue // nothing works without these
 		}
-		t.Run("without "+right, func(t *testing.T) {
-			t.Parallel()
-			s := redistest.Start(t, "--user", "app on >secret ~* -@all +renamenx "+strings.Join(rights, " ")+" -"+right[1:])
-			p := open(t, fmt.Sprintf(`{"save_path":%q,"username":"app","password":"secret"}`, s.Addr()), life)
-			site := &site{T: t, raw: s.Client(), Provider: p}
-			id, next := site.create("n", 1), newID()
-			store := site.read(p, id)
-			set(t, store, "n", 2)
-			store.SessionRelease(ctx, nil)
-			if _, err := p.SessionRegenerate(ctx, id, next); err != nil {
-				site.holds(id, "n", 2)
-				return
-			}
-			site.gone(id)
-			site.holds(next, "n", 2)
-		})
+		for name, filler := range map[string]string{"": "", " a large session": strings.Repeat("x", 6000)} {
+			t.Run("without "+right+name, func(t *testing.T) {
+				t.Parallel()
+				s := redistest.Start(t, "--user", "app on >secret ~* -@all +renamenx "+strings.Join(rights, " ")+" -"+right[1:])
+				config := fmt.Sprintf(`{"save_path":%q,"username":"app","password":"secret"}`, s.Addr())
+				site := &site{T: t, raw: s.Client(), Provider: open(t, config, life)}
+				id, next := site.create("n", 1, "filler", filler), newID()
+				p := open(t, config, life) // of which nothing has been refused yet
+				for n := range 3 {
+					store := site.read(p, id)
+					set(t, store, "n", n)
+					store.SessionRelease(ctx, nil)
+					site.holds(id, "n", n, "filler", filler)
+					if left := site.ttl(id); !near(left) {
+						t.Errorf("it lives for %v", left)
+					}
+				}
+				for _, key := range s.Client().Keys("save:*").Val() {
+					if left := s.Client().TTL(key).Val(); left > 5*time.Second || left == -1 {
+						t.Errorf("left a value that waits for %v", left)
+					}
+				}
+				if _, err := p.SessionRegenerate(ctx, id, next); err != nil {
+					site.holds(id, "n", 2, "filler", filler)
+					return
+				}
+				site.gone(id)
+				site.holds(next, "n", 2, "filler", filler)
+			})
+		}
 	}
 }
 
