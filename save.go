@@ -70,7 +70,7 @@ func (c *commands) save(ctx context.Context, key string, read stored, value reco
 	s := &saving{commands: c, key: key, base: read, value: value, life: life}
 	server := c.serverOf(key)
 	if len(read.value)+len(value) <= largeSwap {
-		if v, theirs, err, served := s.bySwap(ctx, server); served {
+		if v, theirs, served, err := s.bySwap(ctx, server); served {
 			return v, theirs, err
 		}
 	}
@@ -84,7 +84,7 @@ func (c *commands) save(ctx context.Context, key string, read stored, value reco
 		}
 	}
 	c.askForSwap(ctx, server, key) // now, because what is left can lose an update
-	if v, theirs, err, served := s.bySwap(ctx, server); served {
+	if v, theirs, served, err := s.bySwap(ctx, server); served {
 		return v, theirs, err
 	}
 	return s.byLook(ctx)
@@ -144,9 +144,9 @@ var errUnequal = errors.New("the server did not find the value that it has")
 // bySwap saves by SET … IFEQ, where the server is known to serve that. A repeat finds another value, and looks whether that is
 // its own. Without a life time there is no swap: the server then hands the words on to its replicas, of which an older one
 // would not know them.
-func (s *saving) bySwap(ctx context.Context, server *server) (v verdict, theirs record.Value, err error, served bool) {
+func (s *saving) bySwap(ctx context.Context, server *server) (v verdict, theirs record.Value, served bool, err error) {
 	if !s.base.present || s.life == 0 || !server.swaps.known.Load() {
-		return 0, "", nil, false
+		return 0, "", false, nil
 	}
 	set := new(single)
 	set.cmd = *redis.NewCmd(append(set.args[:0], "set", s.key, string(s.value), "ifeq", string(s.base.value), "ex", s.life)...)
@@ -154,20 +154,20 @@ func (s *saving) bySwap(ctx context.Context, server *server) (v verdict, theirs 
 	s.doubtful, err = s.deliverCall(ctx, &set.call)
 	switch {
 	case err == nil && set.cmd.Err() == nil:
-		return saved, "", nil, true
+		return saved, "", true, nil
 	case err == nil:
 		if v, theirs, err = s.reread(ctx); v == conflict && theirs == s.base.value {
 			err = errUnequal
 		}
 	}
 	if !refusesSwap(err) {
-		return v, theirs, err, true
+		return v, theirs, true, err
 	}
 	server.swaps.known.Store(false)
 	server.swaps.asked.Store(sinceStart())
 	// A proxy may say in words that are not known here that it lost the reply.
 	s.doubtful = s.doubtful || err != errUnequal && !isReply(err, "ERR syntax error", "NOPERM ")
-	return 0, "", nil, false
+	return 0, "", false, nil
 }
 
 // refusesSwap recognises a server that has no IFEQ, a proxy that does not know it, and a user who may not use SET.

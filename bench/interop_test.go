@@ -27,7 +27,9 @@ import (
 	beegoredis "github.com/beego/beego/v2/server/web/session/redis"
 )
 
-const life = 3600 // of a session, in seconds
+// life is that of a session, in seconds. A hundredth of it is longer than a comparison of one size takes: no life time is due to be
+// renewed in it.
+const life = 24 * 3600
 
 var ctx = context.Background()
 

@@ -190,13 +190,18 @@ func safeSave(b *strings.Builder, all []findings) {
 ## The price of the safe save
 
 One save each on the bare client: a plain SETEX; SET … IFEQ with the value that was read, where the server has it; save.lua, which
-compares the version; from %d KB on also with the value under a temporary key that it renames; both as the script was before; and for comparison a script that compares what is stored with the old bytes, as it would be without versions. Times
-are wall time per save, over all goroutines or over the %d saves of a pipeline, which is how the provider sends them under load;
-ratios are to SETEX, and in brackets are the µs that the server itself spends on one, by INFO commandstats.
+compares the version; from %d KB on also with the value under a temporary key that it renames; both as the script was before; and
+for comparison a script that compares what is stored with the old bytes, as it would be without versions. Times are wall time per
+save, over all goroutines or over the %d saves of a pipeline, which is how the provider sends them under load; ratios are to
+SETEX, and in brackets are the µs that the server itself spends on one, by INFO commandstats.
 
-The price is what the safe save adds to SETEX, as a part of a whole writing request of this provider: SET … IFEQ where the server has
-it, else save.lua, renaming from %d KB on. At 16 at once it is too high rather than too low, because there the provider sends commands together and the bare
-client does not; that of a pipeline is a part of a request at %d at once.
+Where the server has IFEQ the provider sends that, as long as the old and the new value have at most 16 KB together: beyond that
+renaming takes no longer, and half the network. Elsewhere it renames from %d KB on, because the server spends less on it from there on.
+
+The price is what the safe save adds to SETEX, as a part of a whole writing request of this provider, by the command that it sends. At
+16 at once it is too high rather than too low, because there the provider sends commands together and the bare client does not; that
+of a pipeline is a part of a request at %d at once. Where it is negative, the rounds differ by more than the two commands.
+
 `, renamedFrom>>10, pipelined, largeValue>>10, saveRow{batch: pipelined}.requests())
 	for _, f := range all {
 		var names []string // of all savers: a large session has them all
