@@ -149,7 +149,7 @@ func (b *backend) exclusively(ctx context.Context, sid string, f func(context.Co
 	}
 	defer b.requests.saving.Unlock(sid)
 	defer b.requests.looks.Changed(sid)
-	return f(&limited{detached(ctx), deadline})
+	return f(&limited{detached(ctx), client.Uninterrupted(deadline)})
 }
 
 func (b *backend) key(sid string) string { return b.keyPrefix + sid }

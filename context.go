@@ -5,6 +5,8 @@ package redis
 import (
 	"context"
 	"time"
+
+	"github.com/beego-session/redis/internal/client"
 )
 
 // start is when sinceStart began to count.
@@ -39,15 +41,18 @@ func limit(ctx context.Context, deadline time.Time) context.Context {
 	if ends(ctx, deadline) {
 		return ctx
 	}
-	return &limited{ctx, deadline}
+	return &limited{ctx, client.Uninterrupted(deadline)}
 }
+
+// within is a context that lasts so long.
+func within(d time.Duration) context.Context { return limit(context.Background(), time.Now().Add(d)) }
 
 // limit is the function limit, and makes l what it returns, unless that is ctx.
 func (l *limited) limit(ctx context.Context, deadline time.Time) context.Context {
 	if ends(ctx, deadline) {
 		return ctx
 	}
-	l.Context, l.deadline = ctx, deadline
+	l.Context, l.deadline = ctx, client.Uninterrupted(deadline)
 	return l
 }
 

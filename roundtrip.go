@@ -33,7 +33,7 @@ type roundTrips struct {
 
 	servers sync.Map  // *server by address; "" is the one that has all keys
 	swaps   swaps     // of those whose addresses are not known, together
-	pipes   sync.Pool // of redis.Pipeliner, empty
+	pipes   sync.Pool // of *redis.Pipeline, empty
 	layout
 
 	refused   atomic.Int64 // when the server refused a script last, by sinceStart; 0: it runs them, as far as is known
@@ -216,8 +216,8 @@ func (r *roundTrips) travel(c *call) error {
 }
 
 // alone sends a call by itself. go-redis does not interrupt a command whose context is cancelled; the caller is not kept
-// waiting for it. Where the client cannot be interrupted, that takes a goroutine. A hook of the application that panics, or
-// ends its goroutine, does that to the caller.
+// waiting for a reply or a connection. Under Sentinel, in a cluster and with a client of the application, which cannot be
+// interrupted, that takes a goroutine. A hook of the application that panics, or ends its goroutine, does that to the caller.
 func (r *roundTrips) alone(c *call) {
 	if c.ctx.Done() == nil {
 		r.transmit(c.ctx, c.cmds, c)
@@ -233,6 +233,10 @@ func (r *roundTrips) alone(c *call) {
 			return
 		}
 	}
+	ctx := context.Context(c.ctx)
+	if deadline, ok := ctx.Deadline(); ok {
+		ctx = &limited{ctx, client.Uninterrupted(deadline)}
+	}
 	type outcome struct {
 		panicked any
 		returned bool
@@ -246,7 +250,7 @@ func (r *roundTrips) alone(c *call) {
 			}
 			sent <- o
 		}()
-		r.transmit(c.ctx, c.cmds, c)
+		r.transmit(ctx, c.cmds, c)
 		o.returned = true
 	}()
 	select {
@@ -273,7 +277,7 @@ type call struct {
 	cmds  []redis.Cmder
 	lanes *coalesce.Group[*call] // to travel in, with others; nil: alone
 	lost  bool                   // a cluster's client has sent it again after its reply was lost
-	left  error                  // its context has ended, and it may still be under way
+	left  error                  // its context has ended before there was a reply
 }
 
 // largeCall is how many bytes a call may have to travel together with others, who would wait for it.
@@ -320,7 +324,7 @@ func (r *roundTrips) transmit(ctx context.Context, cmds []redis.Cmder, calls ...
 		}()
 	}
 	if len(cmds) == 1 {
-		_ = r.client.ProcessContext(ctx, cmds[0])
+		failed(cmds, r.client.ProcessContext(ctx, cmds[0]))
 		return
 	}
 	pipe, ok := r.pipes.Get().(redis.Pipeliner)
@@ -330,8 +334,21 @@ func (r *roundTrips) transmit(ctx context.Context, cmds []redis.Cmder, calls ...
 	for _, cmd := range cmds {
 		_ = pipe.Process(cmd)
 	}
-	_, _ = pipe.ExecContext(ctx)
-	r.pipes.Put(pipe) // it has let go of the commands
+	_, err := pipe.ExecContext(ctx)
+	failed(cmds, err)
+	if _, ok := pipe.(*redis.Pipeline); ok { // which is empty now; of what an application has in its place nothing is known
+		r.pipes.Put(pipe)
+	}
+}
+
+// failed sees to it that no command that was not sent looks as if it had succeeded.
+func failed(cmds []redis.Cmder, err error) {
+	if err == nil || slices.ContainsFunc(cmds, func(cmd redis.Cmder) bool { return cmd.Err() != nil }) {
+		return
+	}
+	for _, cmd := range cmds {
+		cmd.SetErr(err)
+	}
 }
 
 // retry repeats a round trip until it succeeds, cannot succeed, or time or retries are used up. While the server does not

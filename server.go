@@ -4,7 +4,6 @@
 package redis
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"sync/atomic"
@@ -64,7 +63,7 @@ func (h *health) serves(write bool) {
 // fails says that an attempt failed, and returns since when all have. What was before a quiet time of the length given does
 // not count.
 func (h *health) fails(begun time.Time, writesAlone bool, quiet time.Duration) (since time.Time) {
-	t, first := &h.failing, int64(begun.Sub(start))
+	t, first := &h.failing, int64(begun.Sub(start))+1
 	if writesAlone {
 		t = &h.refusing
 	} else {
@@ -94,8 +93,7 @@ func (h *health) probe(client redis.UniversalClient, key string, known outage, l
 	}
 	ask := func() (err error) {
 		defer func() { _ = recover() }() // a hook of the application that panics shall do so in its callers
-		ctx, cancel := context.WithTimeout(context.Background(), limit)
-		defer cancel()
+		ctx := within(limit)
 		return client.ProcessContext(ctx, redis.NewIntCmd("exists", key))
 	}
 	go func() {

@@ -63,7 +63,12 @@ func (c *callers) Interruptible(ctx context.Context) *Interruptible {
 }
 
 // Uninterrupted returns a deadline that is that of no Interruptible.
-func Uninterrupted(deadline time.Time) time.Time { return withSeat(deadline, noSeat) }
+func Uninterrupted(deadline time.Time) time.Time {
+	if deadline.IsZero() {
+		return deadline
+	}
+	return withSeat(deadline, noSeat)
+}
 
 func withSeat(deadline time.Time, n uint32) time.Time {
 	return started.Add(deadline.Sub(started)&^seatMask | time.Duration(n))

@@ -115,7 +115,8 @@ type Client interface {
 	Renew()
 }
 
-// Interrupter is a client whose calls a context can interrupt, which go-redis's cannot: that of one server at a time.
+// Interrupter is a client whose calls a context can interrupt, which go-redis's cannot: that of one server. (A Sentinel is asked
+// through go-redis, and the nodes of a cluster are.)
 type Interrupter interface {
 	Interruptible(ctx context.Context) *Interruptible
 }
@@ -134,9 +135,9 @@ func (c *standalone) Interruptible(ctx context.Context) *Interruptible {
 	return c.dialer.Interruptible(ctx)
 }
 
-// unlimited is go-redis's read timeout, which would be that of a whole pipeline, and its write timeout: a command has the
-// deadline of its context, by which conn finds its caller, and conn bounds the silence, and writing. The value that stands for
-// none in a client of one server is another one in a cluster's.
+// unlimited stands for go-redis's timeouts, which would be those of a whole pipeline: conn bounds the silence and the writing,
+// and finds its caller by the context's own deadline. (A cluster's client gets a write timeout from go-redis, as it has no
+// such callers.) The value that stands for none in a client of one server is another one in a cluster's.
 const unlimited = 24 * time.Hour
 
 // node returns the options of a client of one server.

@@ -135,7 +135,7 @@ func (c *conn) receive(b []byte) (n int, err error) {
 	}
 	caller := c.d.of(c.readBy)
 	if soon := now.Add(glance); caller != nil && soon.Before(deadline) {
-		if n, err = c.receiveUntil(soon, b); err != nil && isTimeout(err) {
+		if n, err = c.receiveUntil(soon, b); n == 0 && err != nil && isTimeout(err) {
 			n, err = c.receiveFor(caller, deadline, b)
 		}
 	} else {

@@ -74,11 +74,6 @@ func newFailover(o Options) *failoverClient {
 func (c *failoverClient) Server(string) string { return "" }
 func (c *failoverClient) Renew()               { c.sentinels.toMaster.renew() }
 
-// Interruptible is that of callers.
-func (c *failoverClient) Interruptible(ctx context.Context) *Interruptible {
-	return c.sentinels.toMaster.Interruptible(ctx)
-}
-
 func (c *failoverClient) Close() error {
 	defer c.sentinels.close()
 	return c.Client.Close()

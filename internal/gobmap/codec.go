@@ -253,7 +253,8 @@ var (
 			}
 		},
 		write: func(_ *encoder, b []byte, v reflect.Value) []byte {
-			return append(appendUint(b, uint64(v.Len())), v.Bytes()...)
+			data := v.Bytes() // once: a handler may be changing it
+			return append(appendUint(b, uint64(len(data))), data...)
 		},
 		omit: func(v reflect.Value) bool { return v.Len() == 0 },
 	}
@@ -394,8 +395,9 @@ func (d *decoder) element(c *codec, v reflect.Value) {
 }
 
 func (c *codec) writeList(e *encoder, b []byte, v reflect.Value) []byte {
-	b = appendUint(b, uint64(v.Len()))
-	for i := 0; i < v.Len() && e.err == nil; i++ {
+	n := v.Len() // once: a handler may be changing it, and what is announced must follow
+	b = appendUint(b, uint64(n))
+	for i := 0; i < n && e.err == nil; i++ {
 		b = c.write(e, b, v.Index(i))
 	}
 	return b
@@ -421,16 +423,18 @@ func mapOf(t reflect.Type, key, elem *codec) *codec {
 			}
 		},
 		write: func(e *encoder, b []byte, v reflect.Value) []byte {
-			b = appendUint(b, uint64(v.Len()))
-			if v.Len() == 0 {
+			left := v.Len()
+			b = appendUint(b, uint64(left))
+			if left == 0 {
 				return b
 			}
 			k, val := reflect.New(t.Key()).Elem(), reflect.New(t.Elem()).Elem()
-			for entries := v.MapRange(); e.err == nil && entries.Next(); {
+			for entries := v.MapRange(); e.err == nil && entries.Next(); left-- {
 				k.SetIterKey(entries)
 				val.SetIterValue(entries)
 				b = elem.write(e, key.write(e, b, k), val)
 			}
+			e.written(left)
 			return b
 		},
 		omit: reflect.Value.IsNil,

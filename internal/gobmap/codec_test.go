@@ -764,3 +764,99 @@ func TestStringsInStructsDoNotKeepLongStreamsAlive(t *testing.T) {
 		}
 	}
 }
+
+// A cart's items, of which saving one changes how many there are: what a handler does that is still at it.
+type (
+	restless     struct{ Items []restlessItem }
+	restlessItem struct{ cart *restless }
+)
+
+func (r restlessItem) MarshalBinary() ([]byte, error) {
+	if n := len(r.cart.Items); n < 10 {
+		r.cart.Items = append(r.cart.Items, r)
+	}
+	return []byte{1}, nil
+}
+
+func (*restlessItem) UnmarshalBinary([]byte) error { return nil }
+
+func TestAListThatIsChangedWhileItIsSavedCostsNoOtherValue(t *testing.T) {
+	for range 2 { // by gob, and by a codec
+		cart := new(restless)
+		cart.Items = []restlessItem{{cart}, {cart}}
+		data, err := gobmap.Encode(map[any]any{"cart": cart, "user": "ann"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, err := gobmap.Decode(string(data))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := m["cart"].(*restless); m["user"] != "ann" || len(got.Items) == 0 {
+			t.Errorf("%d items, and user %v", len(got.Items), m["user"])
+		}
+	}
+}
+
+// heapOf returns how many bytes are in use after f has run that were not before.
+func heapOf(f func()) int64 {
+	inUse := func() int64 {
+		var s runtime.MemStats
+		runtime.GC()
+		runtime.GC()
+		runtime.ReadMemStats(&s)
+		return int64(s.HeapAlloc)
+	}
+	before := inUse()
+	f()
+	return inUse() - before
+}
+
+// A type that was met is not kept by others that name it, once it has left the table.
+func TestDefinitionsThatNameEachOtherDoNotPileUp(t *testing.T) {
+	gobmap.ForgetDecoders()
+	first := func(n int) string { return structDef(70, field("A", 2), field(fmt.Sprint("X", n), 71)) }
+	second := func(n int) string { return structDef(71, field("A", 2), field(fmt.Sprint("Y", n), 70)) }
+	see := func(defs string, id int64) {
+		s := stream(defs, 1, aString("key"), value(path+"v00", id, "\x01\x02\x00"))
+		for range 2 {
+			if _, err := gobmap.Decode(s); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	grown := heapOf(func() {
+		for n := range 8_000 {
+			see(first(n)+second(n), 70)
+			see(first(n)+second(n+1), 71)
+		}
+	})
+	if grown > 3<<20 { // it was 8 MB
+		t.Errorf("%d bytes are kept", grown)
+	}
+}
+
+func TestKeysDoNotKeepLongStreamsAlive(t *testing.T) {
+	var kept []any
+	grown := heapOf(func() {
+		for i := range 50 {
+			data, err := encodeGob(map[any]any{fmt.Sprintf("a key of more than thirty-two bytes, %d", i): 1, "long": strings.Repeat("x", 200<<10)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			m, err := gobmap.Decode(string(data))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for key := range m {
+				if key != "long" {
+					kept = append(kept, key)
+				}
+			}
+		}
+	})
+	if grown > 2<<20 {
+		t.Errorf("%d keys keep %d bytes", len(kept), grown)
+	}
+	runtime.KeepAlive(kept)
+}

@@ -163,7 +163,11 @@ func (d *decoder) float32() float32 {
 }
 
 func (d *decoder) string() string {
-	s := d.bytes()
+	return d.kept(d.bytes())
+}
+
+// kept returns a string of the stream as one that does not keep a long stream in memory.
+func (d *decoder) kept(s string) string {
 	if len(d.data) > maxShared {
 		return strings.Clone(s)
 	}

@@ -220,13 +220,23 @@ func encodeTime(e *encoder, b []byte, t time.Time) []byte {
 	return append(appendUint(b, uint64(len(data))), data...)
 }
 
+// written says that a map was written whose announced entries are missing by so many.
+func (e *encoder) written(missing int) {
+	if missing != 0 {
+		e.fail(errors.New("a map was changed while it was being saved"))
+	}
+}
+
 func encodeMap[K comparable, V any](e *encoder, b []byte, m map[K]V, key element[K], elem element[V]) []byte {
-	b = appendUint(b, uint64(len(m)))
+	left := len(m)
+	b = appendUint(b, uint64(left))
 	for k, v := range m {
 		if b = elem.write(e, key.write(e, b, k), v); e.err != nil {
-			break
+			return b
 		}
+		left--
 	}
+	e.written(left)
 	return b
 }
 

@@ -27,9 +27,9 @@ var (
 func seldom() bool { return rand.Uint32()%64 == 0 }
 
 // sharedKey returns s as an interface value.
-func sharedKey(s string) any {
+func (d *decoder) sharedKey(s string) any {
 	if len(s) > maxKeyLength {
-		return s
+		return d.kept(s)
 	}
 	place := &knownKeys[maphash.String(keySeed, s)%maxKeys]
 	last := place.Load()
@@ -37,7 +37,7 @@ func sharedKey(s string) any {
 		if *last == any(s) {
 			return *last
 		} else if !seldom() {
-			return s
+			return d.kept(s)
 		}
 	}
 	var key any = strings.Clone(s) // not to keep the stream
@@ -53,7 +53,7 @@ func (d *decoder) key() any {
 	d.pos += len(stringHead)
 	d.uint() // the length of the value
 	d.expect(stringID, stringID)
-	return sharedKey(d.bytes())
+	return d.sharedKey(d.bytes())
 }
 
 // keyElement is that of a session's map.

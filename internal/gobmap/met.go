@@ -36,17 +36,21 @@ func metType(raw string) *wireType {
 	return nil
 }
 
+// metCount numbers the types that were met. What is kept for one names others by their numbers, so that none stays in
+// memory that is no longer in the table.
+var metCount atomic.Uint64
+
 // meet puts the definitions of a stream that was decoded into the table. They
 // share no memory with the stream.
 func (r *reader) meet() {
 	for _, def := range r.defs {
-		if def.met || len(def.raw) > maxMetType || metType(def.raw) != nil {
+		if def.met != 0 || len(def.raw) > maxMetType || metType(def.raw) != nil {
 			continue
 		}
 		own := reader{data: strings.Clone(def.raw), end: len(def.raw)}
 		own.int() // the id
 		typ := own.wireType()
-		typ.raw, typ.met = own.data, true
+		typ.raw, typ.met = own.data, metCount.Add(1)
 		set := metSet(typ.raw)
 		set[1].Store(set[0].Load())
 		set[0].Store(typ)
@@ -61,7 +65,7 @@ type metClosure struct {
 
 type metMember struct {
 	id  int32
-	typ *wireType
+	met uint64
 }
 
 // metKept returns what is kept for a type if that and all types within were met
@@ -72,7 +76,7 @@ func (r *reader) metKept(typ *wireType) *keptType {
 		return nil
 	}
 	for _, m := range c.types {
-		if def := r.lookup(m.id); def == nil || def.wireType != m.typ {
+		if def := r.lookup(m.id); def == nil || def.met != m.met {
 			return nil
 		}
 	}
@@ -83,10 +87,10 @@ func (r *reader) metKept(typ *wireType) *keptType {
 func meetKept(typ *wireType, closure []*definition, kept *keptType) {
 	c := &metClosure{kept: kept}
 	for _, def := range closure {
-		if !def.met {
+		if def.met == 0 {
 			return
 		}
-		c.types = append(c.types, metMember{def.id, def.wireType})
+		c.types = append(c.types, metMember{def.id, def.met})
 	}
 	typ.closure.Store(c)
 }

@@ -61,7 +61,7 @@ type wireType struct {
 	length    uint64
 	fields    []structField
 	raw       string // from the negated id to the end of the wireType
-	met       bool   // see meet
+	met       uint64 // see meet; 0: not met
 	closure   atomic.Pointer[metClosure]
 }
 
