@@ -33,7 +33,7 @@ func TestAnyInterleavingWithLossesKeepsTheContract(t *testing.T) {
 			for range 6 {
 				m.ids = append(m.ids, newID())
 			}
-			for m.step = range redistest.Times(600, 20_000) {
+			for m.step = range redistest.Times(300, 20_000) {
 				m.act()
 				m.check()
 				for range min(2, len(m.removed)) {
