@@ -142,14 +142,13 @@ func (b *backend) regenerate(ctx context.Context, oldsid, sid string) (found sto
 // exclusively runs f, which saves or removes the session, while nobody else in this process does. All of it, with the
 // wait for others, keeps to one time limit, and does not heed the cancellation of ctx.
 func (b *backend) exclusively(ctx context.Context, sid string, f func(context.Context) error) error {
-	limit := b.commands.timeLimit
-	deadline := time.Now().Add(limit)
+	deadline := time.Now().Add(b.commands.timeLimit)
 	if !b.requests.saving.Lock(sid, deadline) {
-		return fmt.Errorf("other requests of the session were at it for more than %v", limit)
+		return fmt.Errorf("other requests of the session were at it for more than %v", b.commands.timeLimit)
 	}
 	defer b.requests.saving.Unlock(sid)
 	defer b.requests.looks.Changed(sid)
-	return f(&limited{detached(ctx), client.Uninterrupted(deadline)})
+	return f(limit(detached(ctx), deadline))
 }
 
 func (b *backend) key(sid string) string { return b.keyPrefix + sid }

@@ -38,10 +38,7 @@ func (l *limited) Deadline() (time.Time, bool) { return l.deadline, true }
 
 // limit gives ctx until the deadline, unless its own is earlier.
 func limit(ctx context.Context, deadline time.Time) context.Context {
-	if ends(ctx, deadline) {
-		return ctx
-	}
-	return &limited{ctx, client.Uninterrupted(deadline)}
+	return new(limited).limit(ctx, deadline)
 }
 
 // within is a context that lasts so long.
@@ -49,17 +46,11 @@ func within(d time.Duration) context.Context { return limit(context.Background()
 
 // limit is the function limit, and makes l what it returns, unless that is ctx.
 func (l *limited) limit(ctx context.Context, deadline time.Time) context.Context {
-	if ends(ctx, deadline) {
+	if own, ok := ctx.Deadline(); ok && own.Before(deadline) {
 		return ctx
 	}
 	l.Context, l.deadline = ctx, client.Uninterrupted(deadline)
 	return l
-}
-
-// ends tells whether ctx has a deadline before another.
-func ends(ctx context.Context, deadline time.Time) bool {
-	own, ok := ctx.Deadline()
-	return ok && own.Before(deadline)
 }
 
 // over tells whether the deadline of ctx has passed.

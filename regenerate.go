@@ -198,7 +198,7 @@ func (c *commands) place(ctx context.Context, key string, now stored, value reco
 	}
 }
 
-// judge reads the reply of remove.lua.
+// judge reads the reply of a script.
 func judge(reply any) (v verdict, found record.Value) {
 	switch reply := reply.(type) {
 	case string:

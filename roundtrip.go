@@ -235,7 +235,7 @@ func (r *roundTrips) alone(c *call) {
 	}
 	ctx := context.Context(c.ctx)
 	if deadline, ok := ctx.Deadline(); ok {
-		ctx = &limited{ctx, client.Uninterrupted(deadline)}
+		ctx = limit(ctx, deadline)
 	}
 	type outcome struct {
 		panicked any
@@ -309,7 +309,7 @@ func (r *roundTrips) send(calls []*call) {
 		}
 		cmds = append(cmds, c.cmds...)
 	}
-	r.transmit(&limited{context.Background(), client.Uninterrupted(deadline)}, cmds, calls...)
+	r.transmit(limit(context.Background(), deadline), cmds, calls...)
 }
 
 // transmit sends the commands of some calls.

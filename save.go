@@ -210,16 +210,14 @@ func (s *saving) byScript(ctx context.Context) (verdict, record.Value, error) {
 	if err != nil {
 		return 0, "", err
 	}
-	switch reply {
-	case int64(1):
-		return saved, "", nil
-	case int64(2):
+	if reply == int64(2) {
 		return s.reread(ctx)
 	}
-	if theirs, ok := reply.(string); ok {
-		return s.settled(record.Value(theirs))
+	v, theirs := judge(reply)
+	if v == conflict {
+		return s.settled(theirs)
 	}
-	return gone, "", nil
+	return v, "", nil
 }
 
 // ending returns what a session that still is value must end with, and where that begins.

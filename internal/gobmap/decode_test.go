@@ -263,25 +263,21 @@ func TestWhatNoEncoderWritesIsRefused(t *testing.T) {
 }
 
 func TestKeptDecodersTakeLittleMemory(t *testing.T) {
-	var before, after runtime.MemStats
-	runtime.GC()
-	runtime.ReadMemStats(&before)
-	for _, padding := range []string{"", strings.Repeat("a", 2000)} {
-		for n := range 5000 {
-			def := structDef(66, field("X", 2), field(fmt.Sprint(padding, n), 2))
-			m, err := gobmap.Decode(stream(def, 1, aString("p"), value(path+"point", 66, "\x01", i(int64(n)), "\x00")))
-			if err != nil || m["p"] != (point{X: n}) {
-				t.Fatalf("decoded %v, %v", m, err)
-			}
-			if kept, size := gobmap.KeptDecoders(); kept > 256 || size > 256<<10 {
-				t.Fatalf("decoders are kept for %d sets of definitions of %d bytes", kept, size)
+	kept := heapOf(func() {
+		for _, padding := range []string{"", strings.Repeat("a", 2000)} {
+			for n := range 5000 {
+				def := structDef(66, field("X", 2), field(fmt.Sprint(padding, n), 2))
+				m, err := gobmap.Decode(stream(def, 1, aString("p"), value(path+"point", 66, "\x01", i(int64(n)), "\x00")))
+				if err != nil || m["p"] != (point{X: n}) {
+					t.Fatalf("decoded %v, %v", m, err)
+				}
+				if kept, size := gobmap.KeptDecoders(); kept > 256 || size > 256<<10 {
+					t.Fatalf("decoders are kept for %d sets of definitions of %d bytes", kept, size)
+				}
 			}
 		}
-	}
-	runtime.GC()
-	runtime.GC() // the second one empties the pools
-	runtime.ReadMemStats(&after)
-	if kept := int64(after.HeapAlloc) - int64(before.HeapAlloc); kept > 4<<20 {
+	})
+	if kept > 4<<20 {
 		t.Errorf("%d bytes are kept", kept)
 	}
 }

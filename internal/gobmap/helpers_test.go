@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"reflect"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -505,4 +506,18 @@ func (s *source) session() map[any]any {
 		m[s.key()] = s.value(3)
 	}
 	return m
+}
+
+// heapOf returns how many bytes are in use after f has run that were not before.
+func heapOf(f func()) int64 {
+	inUse := func() int64 {
+		var s runtime.MemStats
+		runtime.GC()
+		runtime.GC() // the second one empties the pools
+		runtime.ReadMemStats(&s)
+		return int64(s.HeapAlloc)
+	}
+	before := inUse()
+	f()
+	return inUse() - before
 }
