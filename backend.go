@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/beego-session/redis/internal/client"
+	"github.com/beego-session/redis/internal/inside"
 	"github.com/beego-session/redis/internal/record"
 	"github.com/beego-session/redis/internal/underway"
 	"github.com/beego/beego/v2/server/web/session"
@@ -25,7 +26,10 @@ type backend struct {
 	life     int64  // of a session, in seconds; 0 is for ever
 	addr     string // of the servers, for messages
 	commands *commands
+	gate     *gate
 	requests *requests
+	counters *counters
+	failures *failures
 }
 
 // requests is what a process knows of the requests under way in it. It outlives a SessionInit, as they do.
@@ -42,10 +46,10 @@ type looked struct {
 
 // connect makes the commands of a configuration, on a client of the application if it has one. Its own client is closed
 // when the last provider and the last session that use it are gone, so that a request under way never finds it closed.
-func connect(c config, own redis.UniversalClient, addr string) *commands {
+func connect(c config, own redis.UniversalClient, addr string, counted *counters) *commands {
 	r := &roundTrips{
 		client: own, maxRetries: c.maxRetries, minBackoff: c.minBackoff, maxBackoff: c.maxBackoff,
-		outageTime: c.outageTime, timeLimit: c.operationTime(),
+		outageTime: c.outageTime, timeLimit: c.operationTime(), retries: &counted.retries,
 	}
 	if own == nil {
 		var once sync.Once
@@ -64,7 +68,7 @@ func connect(c config, own redis.UniversalClient, addr string) *commands {
 			"sessions are saved by plain SET, which can lose an update of a request that saves at the very same time", addr, err)
 	}
 	// No command is under way for longer than its time limit, and the server may have it for as long again.
-	return &commands{roundTrips: r, prefix: c.keyPrefix, tombstoneLife: max(minTombstoneLife, int64(3*c.operationTime()/time.Second))}
+	return &commands{roundTrips: r, addr: addr, prefix: c.keyPrefix, tombstoneLife: max(minTombstoneLife, int64(3*c.operationTime()/time.Second))}
 }
 
 // owner closes the client when its roundTrips are gone. It is an object of its own because roundTrips and their lanes hold
@@ -92,9 +96,10 @@ func (b *backend) survey(ctx context.Context) error {
 
 // exist looks whether there is a session, for the read that follows as well.
 func (b *backend) exist(ctx context.Context, sid string) (bool, error) {
-	look := b.requests.looks.Begin(sid)
+	look, begun := b.requests.looks.Begin(sid), time.Now()
 	defer look.Failed() // also where a hook of the application panics
 	found, err := b.commands.read(ctx, b.key(sid))
+	b.counters.load.since(begun)
 	switch {
 	case err != nil:
 	case found.present:
@@ -111,9 +116,10 @@ func (b *backend) read(ctx context.Context, sid string) (found stored, removed b
 	if offered && last.at == b.commands && (last.expires.IsZero() || time.Now().Before(last.expires)) {
 		return last.stored, false, nil
 	}
-	look := b.requests.looks.Begin(sid)
+	look, begun := b.requests.looks.Begin(sid), time.Now()
 	defer look.Failed()
 	found, err = b.commands.look(ctx, b.key(sid))
+	b.counters.load.since(begun)
 	if err != nil {
 		return stored{}, false, err
 	}
@@ -196,9 +202,26 @@ func decode(value record.Value) (map[any]any, error) {
 	}
 	_, name, unregistered := strings.Cut(err.Error(), "name not registered for interface: ")
 	if !unregistered {
-		return nil, fmt.Errorf("the value in Redis is no session, or a damaged one: %w", err)
+		return nil, failing{KindUndecodable, fmt.Errorf("the value in Redis is no session, or a damaged one: %w", err)}
 	}
 	name = strings.Trim(name, `"`)
-	return nil, fmt.Errorf("the session holds a %s, a type that this program has not registered: "+
-		"call gob.Register(%s{}) when it starts: %w", name, name, err)
+	return nil, failing{KindUndecodable, fmt.Errorf("the session holds a %s, a type that this program has not registered: "+
+		"call gob.Register(%s{}) when it starts: %w", name, name, err)}
+}
+
+// insideOf is inside.Of.
+func insideOf(provider any) (inside.Inside, error) {
+	p, ok := provider.(*Provider)
+	if !ok {
+		return inside.Inside{}, fmt.Errorf("a %T is no Provider of this package", provider)
+	}
+	b, err := p.begin()
+	if err != nil {
+		return inside.Inside{}, err
+	}
+	defer b.gate.leave()
+	return inside.Inside{
+		Client: b.commands.client, Options: b.client, Addr: b.addr, Prefix: b.keyPrefix, Life: time.Duration(b.life) * time.Second,
+		Masters: b.commands.masters,
+	}, nil
 }

@@ -5,10 +5,12 @@ package redis
 
 import (
 	"context"
+	"encoding/hex"
 	"strings"
 	"sync/atomic"
 	"time"
 
+	"github.com/beego-session/redis/internal/inside"
 	"github.com/beego-session/redis/internal/record"
 	"github.com/go-redis/redis/v7"
 )
@@ -46,6 +48,7 @@ func (s stored) leadsTo(value record.Value) bool {
 // too late.
 type commands struct {
 	*roundTrips
+	addr          string // of the servers, for messages
 	prefix        string // with which every key begins
 	tombstoneLife int64  // longer than any command may be under way
 }
@@ -152,30 +155,38 @@ func (c *commands) ready(ctx context.Context) error {
 	}
 }
 
+// masters calls f for each server that has keys, with its address; in a cluster at the same time.
+func (c *commands) masters(f func(addr string, node inside.Node) error) error {
+	if cluster := c.cluster(); cluster != nil {
+		return cluster.ForEachMaster(func(master *redis.Client) error { return f(master.Options().Addr, master) })
+	}
+	return f(c.addr, c.client)
+}
+
+// check writes a key and removes it again.
+func (c *commands) check(ctx context.Context) error {
+	key := c.prefix + surveys + hex.EncodeToString([]byte(record.NewVersion()))
+	if err := c.do(ctx, redis.NewStatusCmd("setex", key, temporaryLife, ""), redis.NewIntCmd("del", key)); err != nil || c.cluster() == nil {
+		return err
+	}
+	return c.masters(func(_ string, on inside.Node) error {
+		return on.ProcessContext(limit(ctx, time.Now().Add(c.timeLimit)), redis.NewStatusCmd("ping"))
+	})
+}
+
 // count counts the sessions, on every master. While they come and go the count is near, not exact.
 func (c *commands) count(ctx context.Context) (int, error) {
 	var total atomic.Int64
-	countOn := func(node node) error {
-		n, err := c.countOn(ctx, node)
+	err := c.masters(func(_ string, on inside.Node) error {
+		n, err := c.countOn(ctx, on)
 		total.Add(n)
 		return err
-	}
-	var err error
-	if cluster := c.cluster(); cluster != nil {
-		err = cluster.ForEachMaster(func(master *redis.Client) error { return countOn(master) })
-	} else {
-		err = countOn(c.client)
-	}
+	})
 	return int(total.Load()), err
 }
 
-// node sends one command to one server.
-type node interface {
-	ProcessContext(ctx context.Context, cmd redis.Cmder) error
-}
-
 // countOn scans the keys of one server. The time limit is that of each step, of which there may be many.
-func (c *commands) countOn(ctx context.Context, on node) (n int64, err error) {
+func (c *commands) countOn(ctx context.Context, on inside.Node) (n int64, err error) {
 	pattern := globEscaper.Replace(c.prefix) + "*"
 	for cursor := uint64(0); ; {
 		scan := redis.NewScanCmd(nil, "scan", cursor, "match", pattern, "count", 1000)

@@ -51,6 +51,7 @@ type config struct {
 
 	keyPrefix     string
 	skipEmpty     bool
+	maxSize       int           // of a session, in bytes; 0: any
 	sharded       *bool         // several servers have the keys; nil: to be found out
 	touchInterval time.Duration // defaultTouchInterval, or how much life time may pass before a read session is refreshed
 
@@ -70,7 +71,7 @@ type settings struct {
 	SentinelUsername, SentinelPassword                                      string
 	SentinelPasswordFile, SentinelPasswordEnv                               string
 	KeyPrefix                                                               string
-	PoolSize, MinIdleConns, DBNum                                           int
+	PoolSize, MinIdleConns, DBNum, MaxSessionBytes                          int
 	MaxRetries                                                              int // -1: none
 	TouchInterval, OutageTime                                               *time.Duration
 	SkipEmpty                                                               bool
@@ -116,6 +117,7 @@ var known = map[string]setting{
 	"max_retry_backoff":      duration(func(s *settings, d time.Duration) { s.MaxRetry = d }),
 	"outage_time":            duration(func(s *settings, d time.Duration) { s.OutageTime = &d }),
 	"touch_interval":         duration(func(s *settings, d time.Duration) { s.TouchInterval = &d }),
+	"max_session_bytes":      number(0, func(s *settings, n int) { s.MaxSessionBytes = n }),
 	"skip_empty":             truth(func(s *settings, is bool) { s.SkipEmpty = is }),
 	"sharded":                truth(func(s *settings, is bool) { s.Sharded = &is }),
 	"tls": {set: func(s *settings, raw json.RawMessage) (err error) {
@@ -365,6 +367,7 @@ func (s *settings) validate(mode client.Mode) (config, error) {
 		maxBackoff:    cmp.Or(s.MaxRetry, defaultMaxBackoff),
 		keyPrefix:     s.KeyPrefix,
 		skipEmpty:     s.SkipEmpty,
+		maxSize:       s.MaxSessionBytes,
 		sharded:       s.Sharded,
 		touchInterval: defaultTouchInterval,
 	}
@@ -428,6 +431,7 @@ func (s *settings) validate(mode client.Mode) (config, error) {
 // connects tells whether the settings say anything about how to reach Redis.
 func (s settings) connects() bool {
 	s.KeyPrefix, s.SkipEmpty, s.TouchInterval, s.MaxRetries, s.OutageTime, s.Sharded = "", false, nil, 0, nil, nil
+	s.MaxSessionBytes = 0
 	return s != settings{}
 }
 

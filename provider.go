@@ -40,6 +40,7 @@ import (
 	"time"
 
 	"github.com/beego-session/redis/internal/client"
+	"github.com/beego-session/redis/internal/inside"
 	"github.com/beego/beego/v2/server/web/session"
 	"github.com/go-redis/redis/v7"
 )
@@ -50,6 +51,7 @@ func init() {
 	session.Register("redis", &Provider{})
 	session.Register("redis_sentinel", &Provider{mode: client.Sentinel})
 	session.Register("redis_cluster", &Provider{mode: client.Cluster})
+	inside.Of = insideOf
 }
 
 // Provider keeps beego's sessions in Redis. SessionInit configures it; its fields then hold what was configured, under
@@ -70,6 +72,8 @@ type Provider struct {
 	init     sync.Mutex // one SessionInit at a time
 	backend  atomic.Pointer[backend]
 	requests requests
+	counters counters
+	failures failures
 }
 
 // NewProvider returns a provider on a client that the application has configured itself, with its hooks, its tracing
@@ -103,18 +107,28 @@ func (p *Provider) SessionInit(ctx context.Context, maxlifetime int64, cfg strin
 	if parsed.touchInterval == defaultTouchInterval {
 		parsed.touchInterval = time.Duration(maxlifetime) * time.Second / 100
 	}
-	b := &backend{config: &parsed, source: cfg, life: maxlifetime, addr: p.addr(parsed), requests: &p.requests}
-	if last := p.backend.Load(); last != nil && last.source == cfg {
+	b := &backend{config: &parsed, source: cfg, life: maxlifetime, addr: p.addr(parsed),
+		requests: &p.requests, counters: &p.counters, failures: &p.failures}
+	last := p.backend.Load()
+	if last != nil && last.gate.isShut() {
+		last = nil
+	}
+	if last != nil {
+		b.gate = last.gate
+	} else {
+		b.gate = newGate()
+	}
+	if last != nil && last.source == cfg {
 		b.commands = last.commands
 		b.commands.askAgain()
 	} else {
-		b.commands = connect(parsed, p.own, b.addr)
+		b.commands = connect(parsed, p.own, b.addr, &p.counters)
 	}
 	if err := b.commands.ready(background(ctx)); err != nil {
-		return b.wrap("connect", "", err)
+		return b.fail("connect", "", err)
 	}
 	if err := b.survey(background(ctx)); err != nil {
-		return b.wrap("connect", "", err)
+		return b.fail("connect", "", err)
 	}
 	p.hold(parsed)
 	p.backend.Store(b)
@@ -140,24 +154,32 @@ func (p *Provider) addr(c config) string {
 	return strings.Join(c.client.Addrs, ";")
 }
 
-// ready returns the backend of the last SessionInit that succeeded.
-func (p *Provider) ready() (*backend, error) {
-	if b := p.backend.Load(); b != nil {
-		return b, nil
+// begin returns the backend of the last SessionInit that succeeded, for an operation that ends by leaving its gate.
+func (p *Provider) begin() (*backend, error) {
+	b := p.backend.Load()
+	if b == nil {
+		return nil, errors.New("session/redis: no SessionInit of this provider has succeeded yet")
 	}
-	return nil, errors.New("session/redis: no SessionInit of this provider has succeeded yet")
+	if !b.gate.enter() {
+		return nil, b.fail("use", "", ErrClosed)
+	}
+	return b, nil
 }
 
 // SessionExist tells whether there is a session with the id. A key that holds no session value, because it is of
 // another Redis type, is none. A SessionRead of the id that follows at once is served by the same look at Redis.
 func (p *Provider) SessionExist(ctx context.Context, sid string) (bool, error) {
-	b, err := p.ready()
-	if err != nil || b.checkID(sid) != nil {
+	b, err := p.begin()
+	if err != nil {
 		return false, err
+	}
+	defer b.gate.leave()
+	if b.checkID(sid) != nil {
+		return false, nil
 	}
 	found, err := b.exist(background(ctx), sid)
 	if err != nil && !isReply(err, "WRONGTYPE") {
-		return false, b.wrap("look up", sid, err)
+		return false, b.fail("look up", sid, err)
 	}
 	return found, nil
 }
@@ -166,20 +188,27 @@ func (p *Provider) SessionExist(ctx context.Context, sid string) (bool, error) {
 // and SessionRead no longer finds, was removed in between: it is returned as an empty session that is never saved. It is
 // an error where what is stored does not decode; that stays in Redis as it is.
 func (p *Provider) SessionRead(ctx context.Context, sid string) (session.Store, error) {
-	b, err := p.ready()
+	b, err := p.begin()
 	if err != nil {
 		return nil, err
 	}
+	defer b.gate.leave()
 	if err := b.checkID(sid); err != nil {
-		return nil, b.wrap("read", sid, err)
+		return nil, b.fail("read", sid, err)
 	}
 	found, removed, err := b.read(background(ctx), sid)
 	if err != nil {
-		return nil, b.wrap("read", sid, err)
+		return nil, b.fail("read", sid, err)
 	}
 	values, err := decode(found.value)
 	if err != nil {
-		return nil, b.wrap("read", sid, err)
+		return nil, b.fail("read", sid, err)
+	}
+	if found.present {
+		b.counters.found.Add(1)
+		b.counters.bytesRead.Add(uint64(len(found.value)))
+	} else {
+		b.counters.absent.Add(1)
 	}
 	return &SessionStore{backend: b, sid: sid, values: values, base: found, gone: removed}, nil
 }
@@ -189,12 +218,13 @@ func (p *Provider) SessionRead(ctx context.Context, sid string) (session.Store, 
 // over a session that the new id has. On an error the session is under its old id, unless the error says that it may not
 // be. It does not heed the cancellation of ctx.
 func (p *Provider) SessionRegenerate(ctx context.Context, oldsid, sid string) (session.Store, error) {
-	b, err := p.ready()
+	b, err := p.begin()
 	if err != nil {
 		return nil, err
 	}
+	defer b.gate.leave()
 	if err := b.checkID(sid); err != nil {
-		return nil, b.wrap("regenerate to", sid, err)
+		return nil, b.fail("regenerate to", sid, err)
 	}
 	store := &SessionStore{backend: b, sid: sid}
 	err = b.exclusively(ctx, oldsid, func(ctx context.Context) (err error) {
@@ -202,21 +232,27 @@ func (p *Provider) SessionRegenerate(ctx context.Context, oldsid, sid string) (s
 		return err
 	})
 	if err != nil {
-		return nil, b.wrap("regenerate", oldsid, err)
+		return nil, b.fail("regenerate", oldsid, err)
 	}
+	b.counters.regenerated.Add(1)
 	return store, nil
 }
 
 // SessionDestroy removes a session; there need be none. It does not heed the cancellation of ctx.
 func (p *Provider) SessionDestroy(ctx context.Context, sid string) error {
-	b, err := p.ready()
-	if err != nil || b.checkID(sid) != nil {
+	b, err := p.begin()
+	if err != nil {
 		return err
+	}
+	defer b.gate.leave()
+	if b.checkID(sid) != nil {
+		return nil
 	}
 	err = b.exclusively(ctx, sid, func(ctx context.Context) error { return b.commands.remove(ctx, b.key(sid)) })
 	if err != nil {
-		return b.wrap("destroy", sid, err)
+		return b.fail("destroy", sid, err)
 	}
+	b.counters.destroyed.Add(1)
 	return nil
 }
 
@@ -224,16 +260,33 @@ func (p *Provider) SessionDestroy(ctx context.Context, sid string) error {
 // number of all in the database, and without a key_prefix counts those of other programs as well. An error is logged, and
 // counts as 0.
 func (p *Provider) SessionAll(ctx context.Context) int {
-	b, err := p.ready()
-	if err == nil {
-		var n int
-		if n, err = b.commands.count(background(ctx)); err == nil {
-			return n
-		}
-		err = b.wrap("count", "", err)
+	b, err := p.begin()
+	if err != nil {
+		session.SLogger.Println(err)
+		return 0
 	}
-	session.SLogger.Println(err)
-	return 0
+	defer b.gate.leave()
+	n, err := b.commands.count(background(ctx))
+	if err != nil {
+		b.tell(ctx, "count", "", err)
+		return 0
+	}
+	return n
+}
+
+// Check tells whether sessions can be read and saved now: it writes and removes a key of its own, in a cluster on each master.
+// It fits beego's admin.AddHealthCheck. It takes a time limit at the most, and while the server is known not to serve no
+// time at all.
+func (p *Provider) Check() error {
+	b, err := p.begin()
+	if err != nil {
+		return err
+	}
+	defer b.gate.leave()
+	if err := b.commands.check(context.Background()); err != nil {
+		return b.fail("check", "", err)
+	}
+	return nil
 }
 
 // SessionGC has nothing to do: Redis expires sessions by itself.

@@ -30,6 +30,7 @@ type roundTrips struct {
 	maxBackoff time.Duration
 	outageTime time.Duration // how long a call is repeated while the server does not serve, beyond maxRetries
 	timeLimit  time.Duration // how long one call may take, with all its retries
+	retries    *atomic.Uint64
 
 	servers sync.Map  // *server by address; "" is the one that has all keys
 	swaps   swaps     // of those whose addresses are not known, together
@@ -80,6 +81,15 @@ func (r *roundTrips) serverOf(key string) *server {
 	}
 	s, _ := r.servers.LoadOrStore(addr, &server{coalesce.New(r.send, coalesce.Limits{}), new(swaps), new(health)})
 	return s.(*server)
+}
+
+// queued is how many calls wait for others to travel with.
+func (r *roundTrips) queued() (n int) {
+	r.servers.Range(func(_, s any) bool {
+		n += s.(*server).lanes.Queued()
+		return true
+	})
+	return n
 }
 
 func (r *roundTrips) unknown() *server { return &server{swaps: &r.swaps, health: new(health)} }
@@ -377,6 +387,7 @@ func (r *roundTrips) retry(ctx context.Context, attempt func(context.Context) er
 		if ended := sleep(ctx, wait); ended != nil {
 			return fmt.Errorf("%w: %w", ended, err)
 		}
+		r.retries.Add(1)
 	}
 }
 

@@ -9,6 +9,8 @@ import (
 	"maps"
 	"net/http"
 	"reflect"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -102,7 +104,7 @@ func (s *SessionStore) SessionID(context.Context) string { return s.sid }
 // SessionRelease saves what the request changed into the session as it now stands in Redis, in one atomic step, and
 // creates the session if it is new. A session that was only read has its life time renewed when that is due. One that
 // was destroyed, regenerated or has expired meanwhile stays so. It does not heed the cancellation of ctx. It may be
-// called several times. An error is logged to session.SLogger, as beego's interface has no place for it.
+// called several times. An error goes to the provider's OnError, as beego's interface has no place for it.
 func (s *SessionStore) SessionRelease(ctx context.Context, _ http.ResponseWriter) {
 	s.release(ctx, true)
 }
@@ -116,16 +118,26 @@ func (s *SessionStore) release(ctx context.Context, create bool) {
 	b := s.backend
 	due, err := s.due()
 	switch {
-	case err != nil || due == doNothing:
+	case err != nil:
+	case due == doNothing:
+		b.counters.unchanged.Add(1)
+	case !b.gate.enter():
+		err = ErrClosed
 	case due == doTouch:
-		if err := s.touch(detached(ctx)); err != nil {
-			b.log(b.wrap("renew the life time of", s.sid, err))
-		}
-	case due == doSave:
+		defer b.gate.leave()
+		err = s.touch(detached(ctx))
+	default:
+		defer b.gate.leave()
+		begun := time.Now()
 		err = b.exclusively(ctx, s.sid, func(ctx context.Context) error { return s.save(ctx, create) })
+		b.counters.save.since(begun)
 	}
-	if err != nil {
-		b.log(b.wrap("save", s.sid, fmt.Errorf("the changes of this request are lost: %w", err)))
+	switch {
+	case err == nil:
+	case due == doTouch:
+		b.tell(ctx, "renew the life time of", s.sid, err)
+	default:
+		b.tell(ctx, "save", s.sid, fmt.Errorf("the changes of this request are lost: %w", err))
 	}
 }
 
@@ -139,7 +151,7 @@ const (
 )
 
 // errVanished is the error of a request that changed a session which nobody has destroyed as far as is known.
-var errVanished = errors.New("the session no longer exists: it has expired, was evicted, or another program has removed it")
+var errVanished = failing{KindVanished, errors.New("the session no longer exists: it has expired, was evicted, or another program has removed it")}
 
 // due finds what a release has to do.
 func (s *SessionStore) due() (action, error) {
@@ -191,6 +203,7 @@ func (s *SessionStore) touch(ctx context.Context) error {
 	if err := b.commands.touch(ctx, b.key(s.sid), b.life); err != nil {
 		return err
 	}
+	b.counters.touched.Add(1)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.base.expires = written("", b.life).expires
@@ -202,6 +215,8 @@ type draft struct {
 	value record.Value
 	base  stored // what Redis must hold for it
 	edits edits  // since the draft before
+
+	dropped map[any]error // keys whose change is not in value, because it cannot be encoded
 }
 
 // save brings the changes into Redis. The caller holds the lock of the id, so that there is one draft at a time.
@@ -212,6 +227,9 @@ func (s *SessionStore) save(ctx context.Context, create bool) error {
 		if err != nil || d == nil {
 			return err
 		}
+		if err := b.fits(d); err != nil {
+			return s.putBack(*d, err)
+		}
 		verdict, theirs, err := b.commands.save(ctx, b.key(s.sid), d.base, d.value, b.life, create)
 		if err != nil {
 			s.doubt(*d)
@@ -220,6 +238,11 @@ func (s *SessionStore) save(ctx context.Context, create bool) error {
 		switch verdict {
 		case saved:
 			s.settle(written(d.value, b.life))
+			b.counters.wrote(d)
+			for key, reason := range d.dropped {
+				b.counters.dropped.Add(1)
+				b.tell(ctx, "save", s.sid, failing{KindUnencodable, fmt.Errorf("the change of the key %.60q is lost: %w", fmt.Sprint(key), reason)})
+			}
 			return nil
 		case missing:
 			return s.putBack(*d, nil)
@@ -232,6 +255,7 @@ func (s *SessionStore) save(ctx context.Context, create bool) error {
 		} else if !changed {
 			return nil // it was new and unchanged, and another request has created it; or it had been saved before
 		}
+		b.counters.merged.Add(1)
 		if ended := b.commands.pause(ctx, conflicts); ended != nil {
 			return fmt.Errorf("other requests kept changing the session: %w", ended)
 		}
@@ -249,7 +273,7 @@ func (s *SessionStore) draft(create bool) (*draft, bool, error) {
 	}
 	d := &draft{base: s.base, edits: s.edits}
 	var err error
-	if d.value, err = s.encode(); err == nil {
+	if d.value, d.dropped, err = s.encode(); err == nil {
 		s.edits = edits{}
 	}
 	return d, create, err
@@ -290,6 +314,7 @@ func (s *SessionStore) bury(ctx context.Context, d draft) error {
 	if d.base.present {
 		removed, err = s.backend.commands.removed(ctx, s.backend.key(s.sid))
 	}
+	s.backend.counters.gone.Add(1)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.gone, s.told = true, true
@@ -333,28 +358,58 @@ func (s *SessionStore) rebase(d draft, data record.Value) (changed bool, err err
 	return changed, nil
 }
 
-// encode encodes the values under a new version. One that cannot be encoded is lost: it stays as it is in what is stored,
+// encode encodes the values under a new version. One that cannot be encoded is dropped: it stays as it is in what is stored,
 // and does not take the others with it. The caller holds mu.
-func (s *SessionStore) encode() (record.Value, error) {
+func (s *SessionStore) encode() (value record.Value, dropped map[any]error, err error) {
 	version := record.NewVersion()
-	value, err := record.Encode(s.values, s.base.value, version)
+	value, err = record.Encode(s.values, s.base.value, version)
 	if err == nil {
-		return value, nil
+		return value, nil, nil
 	}
 	old, err := decode(s.base.value)
 	if err != nil {
-		return "", err
+		return "", nil, err
 	}
 	values := maps.Clone(s.values)
-	for key, reason := range gobmap.Failing(values) {
-		s.backend.log(s.backend.wrap("save", s.sid, fmt.Errorf("the change of the key %.60q is lost: %w", fmt.Sprint(key), reason)))
+	dropped = gobmap.Failing(values)
+	for key := range dropped {
 		if value, ok := old[key]; ok {
 			values[key] = value
 		} else {
 			delete(values, key)
 		}
 	}
-	return record.Encode(values, s.base.value, version)
+	value, err = record.Encode(values, s.base.value, version)
+	return value, dropped, err
+}
+
+// fits refuses a draft that is larger than a session may be, unless what is stored is no smaller.
+func (b *backend) fits(d *draft) error {
+	size := d.value.Size()
+	if b.maxSize == 0 || size <= b.maxSize || size <= d.base.value.Size() {
+		return nil
+	}
+	values, err := decode(d.value)
+	if err != nil {
+		return err
+	}
+	type part struct {
+		key  any
+		size int
+	}
+	var parts []part
+	for key, value := range values {
+		if data, err := gobmap.Encode(map[any]any{key: value}); err == nil {
+			parts = append(parts, part{key, len(data)})
+		}
+	}
+	slices.SortFunc(parts, func(a, b part) int { return b.size - a.size })
+	var largest []string
+	for _, p := range parts[:min(3, len(parts))] {
+		largest = append(largest, fmt.Sprintf("%.60q with %d", fmt.Sprint(p.key), p.size))
+	}
+	return failing{KindTooLarge, fmt.Errorf("it has grown to %d bytes, and max_session_bytes is %d; its largest keys are %s",
+		size, b.maxSize, strings.Join(largest, ", "))}
 }
 
 // share remembers that a handler holds a value which it can change in place. The caller holds mu.

@@ -109,6 +109,13 @@ func (g *Group[T]) Do(ctx context.Context, item T) error {
 	return nil
 }
 
+// Queued returns how many items wait to be run.
+func (g *Group[T]) Queued() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.queued
+}
+
 func (g *Group[T]) alone(item T) {
 	items := g.slice()
 	*items = append(*items, item)

@@ -103,6 +103,9 @@ func (v Value) Version() Version {
 	return Version(entries[max(len(entries)-entrySize, 0):])
 }
 
+// Size returns how many bytes the session itself has, without the entries behind it.
+func (v Value) Size() int { return len(v) - len(v.entries()) }
+
 // Holds tells whether the version is that of the value, or of a save that led to it.
 func (v Value) Holds(version Version) bool {
 	for entries := v.entries(); entries != ""; entries = entries[entrySize:] {

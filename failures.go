@@ -1,0 +1,161 @@
+// What goes wrong: its kinds, and what is told of it where no caller can be.
+
+package redis
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/beego/beego/v2/server/web/session"
+)
+
+// Kind is a kind of failure.
+type Kind string
+
+// The kinds of failures.
+const (
+	KindUnreachable Kind = "unreachable" // the connection could not be opened, or was lost
+	KindTimeout     Kind = "timeout"     // there was no reply in time, or no free connection
+	KindCanceled    Kind = "canceled"    // the caller's context was cancelled
+	KindRefused     Kind = "refused"     // the server answered with an error
+	KindUndecodable Kind = "undecodable" // what is stored is no session, or has a type that this program does not know
+	KindUnencodable Kind = "unencodable" // an entry could not be encoded: its change is lost, the others are saved
+	KindVanished    Kind = "vanished"    // a session that was changed no longer exists, and nobody is known to have destroyed it
+	KindTooLarge    Kind = "too_large"   // a session grew beyond max_session_bytes, and was not saved
+	KindClosed      Kind = "closed"      // the provider was closed
+	KindOther       Kind = "other"
+)
+
+// kinds are all of them, in the order in which they are counted.
+var kinds = [...]Kind{KindUnreachable, KindTimeout, KindCanceled, KindRefused, KindUndecodable, KindUnencodable, KindVanished,
+	KindTooLarge, KindClosed, KindOther}
+
+// ErrClosed is wrapped by the errors of what is called after Close.
+var ErrClosed = errors.New("the provider was closed")
+
+// failing is an error whose kind does not show.
+type failing struct {
+	kind Kind
+	error
+}
+
+func (f failing) Unwrap() error { return f.error }
+
+func kindOf(err error) Kind {
+	var known failing
+	var netErr net.Error
+	switch {
+	case errors.As(err, &known):
+		return known.kind
+	case errors.Is(err, ErrClosed):
+		return KindClosed
+	case errors.Is(err, context.Canceled):
+		return KindCanceled
+	case isReply(err, ""):
+		return KindRefused
+	case errors.Is(err, context.DeadlineExceeded), strings.Contains(err.Error(), "connection pool timeout"):
+		return KindTimeout
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.As(err, &netErr):
+		return KindUnreachable
+	}
+	return KindOther
+}
+
+// Failure is something that went wrong and that no caller can be told, as SessionRelease returns nothing.
+type Failure struct {
+	Operation string // like "save"
+	Session   string // six characters of the session's id, which may be shown; empty where it is about none
+	Kind      Kind
+	Err       error // says all of this, and where, and holds no secret
+}
+
+// LogValue is the failure for log/slog.
+func (f Failure) LogValue() slog.Value {
+	return slog.GroupValue(slog.String("operation", f.Operation), slog.String("session", f.Session), slog.String("kind", string(f.Kind)),
+		slog.Any("error", f.Err))
+}
+
+// OnError has a function called for each failure that no caller can be told: a release that could not save or renew, an
+// entry that could not be encoded, a changed session that is gone, sessions that could not be counted. ctx has the values
+// of the request's context, and is not cancelled. The function runs in the request, and several may be in it at a time.
+// With nil, as at first, failures are logged to session.SLogger: five of a kind in a second, and how many there were beyond
+// these.
+func (p *Provider) OnError(f func(ctx context.Context, failure Failure)) {
+	if f == nil {
+		p.failures.hook.Store(nil)
+	} else {
+		p.failures.hook.Store(&f)
+	}
+}
+
+// fail counts the error of an operation, and says what was tried on which session, and where. Ids are credentials: it shows
+// six characters at most.
+func (b *backend) fail(operation, sid string, err error) error {
+	b.counters.errors[slices.Index(kinds[:], kindOf(err))].Add(1)
+	return b.wrap(operation, sid, err)
+}
+
+// tell is fail of an error that cannot be returned.
+func (b *backend) tell(ctx context.Context, operation, sid string, err error) {
+	f := Failure{Operation: operation, Session: abridged(sid), Kind: kindOf(err), Err: b.fail(operation, sid, err)}
+	if hook := b.failures.hook.Load(); hook != nil {
+		(*hook)(detached(ctx), f)
+		return
+	}
+	b.failures.log(f)
+}
+
+// failures is what is told of them.
+type failures struct {
+	hook atomic.Pointer[func(context.Context, Failure)]
+
+	mu   sync.Mutex // protects what follows
+	logs [len(kinds)]struct {
+		since time.Time // when the current second began
+		lines int       // in it
+		left  int       // out
+	}
+}
+
+// linesPerSecond is how many failures of a kind are logged: in an outage there is one for each request.
+var linesPerSecond = 5
+
+// log logs a failure, or counts it for a line that says how many were left out.
+func (f *failures) log(failure Failure) {
+	f.mu.Lock()
+	now, log := time.Now(), &f.logs[slices.Index(kinds[:], failure.Kind)]
+	if now.Sub(log.since) >= time.Second {
+		log.since, log.lines = now, 0
+	}
+	log.lines++
+	show := log.lines <= linesPerSecond
+	if !show {
+		if log.left++; log.left == 1 {
+			time.AfterFunc(time.Until(log.since.Add(time.Second)), func() { f.sum(failure.Kind) })
+		}
+	}
+	f.mu.Unlock()
+	if show {
+		session.SLogger.Println(failure.Err)
+	}
+}
+
+// sum logs how many failures of a kind were left out.
+func (f *failures) sum(kind Kind) {
+	f.mu.Lock()
+	log := &f.logs[slices.Index(kinds[:], kind)]
+	left := log.left
+	log.left = 0
+	f.mu.Unlock()
+	if left > 0 {
+		session.SLogger.Printf("session/redis: and %d more of the kind %s within a second", left, kind)
+	}
+}
