@@ -132,7 +132,7 @@ func (b *backend) regenerate(ctx context.Context, oldsid, sid string) (found sto
 	defer b.requests.looks.Changed(sid)
 	if b.checkID(oldsid) != nil {
 		found, err = b.commands.reserve(ctx, b.key(sid), b.life)
-	} else {
+	} else if err = b.listMoving(ctx, oldsid, sid); err == nil {
 		found, err = b.commands.regenerate(ctx, b.key(oldsid), b.key(sid), b.life)
 	}
 	if err != nil {
@@ -221,7 +221,7 @@ func insideOf(provider any) (inside.Inside, error) {
 	}
 	defer b.gate.leave()
 	return inside.Inside{
-		Client: b.commands.client, Options: b.client, Addr: b.addr, Prefix: b.keyPrefix, Life: time.Duration(b.life) * time.Second,
+		Client: b.commands.client, Options: b.client, Addr: b.addr, Prefix: b.keyPrefix, Life: time.Duration(b.life) * time.Second, UserKey: b.userKey,
 		Masters: b.commands.masters,
 	}, nil
 }

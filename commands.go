@@ -63,12 +63,13 @@ const (
 	temporaries = "save:{"
 	removals    = "moved:{" // where no scripts can be run
 	surveys     = "survey:" // in the place of sessions
+	indexes     = "user:{"  // of a user in the place of a session
 )
 
 // auxiliary tells whether what stands behind the prefix in a key is none of a session.
 func auxiliary(name string) bool {
 	return strings.HasPrefix(name, tombstones) || strings.HasPrefix(name, temporaries) || strings.HasPrefix(name, removals) ||
-		strings.HasPrefix(name, surveys)
+		strings.HasPrefix(name, surveys) || strings.HasPrefix(name, indexes)
 }
 
 func (c *commands) tombstone(key string) string { return c.prefix + tombstones + key + "}" }
@@ -110,11 +111,34 @@ func (c *commands) fetch(ctx context.Context, key string, also ...redis.Cmder) (
 	if _, err := c.deliverCall(ctx, &l.call); err != nil || l.get.Err() == redis.Nil {
 		return stored{}, err
 	}
-	s := stored{value: record.Value(l.get.Val()), present: true}
-	if ms := l.pttl.Val(); ms >= 0 {
+	return found(&l.get, &l.pttl), nil
+}
+
+// readAll is read of several.
+func (c *commands) readAll(ctx context.Context, keys []string) ([]stored, error) {
+	var cmds []redis.Cmder
+	for _, key := range keys {
+		cmds = append(cmds, redis.NewStringCmd("get", key), redis.NewIntCmd("pttl", key))
+	}
+	if err := c.do(ctx, cmds...); err != nil && !isReply(err, "WRONGTYPE") {
+		return nil, err
+	}
+	all := make([]stored, len(keys))
+	for i := range all {
+		if get := cmds[2*i].(*redis.StringCmd); get.Err() == nil {
+			all[i] = found(get, cmds[2*i+1].(*redis.IntCmd))
+		}
+	}
+	return all, nil
+}
+
+// found is a session that there is.
+func found(get *redis.StringCmd, pttl *redis.IntCmd) stored {
+	s := stored{value: record.Value(get.Val()), present: true}
+	if ms := pttl.Val(); ms >= 0 {
 		s.expires = time.Now().Add(time.Duration(ms) * time.Millisecond)
 	}
-	return s, nil
+	return s
 }
 
 // removed tells whether a session that is not there was destroyed or regenerated of late.

@@ -50,6 +50,7 @@ type config struct {
 	outageTime             time.Duration // how long a server that does not serve is waited for, beyond maxRetries
 
 	keyPrefix     string
+	userKey       string // the key of a session's values that says whose it is; empty: there is no index
 	skipEmpty     bool
 	maxSize       int           // of a session, in bytes; 0: any
 	sharded       *bool         // several servers have the keys; nil: to be found out
@@ -70,7 +71,7 @@ type settings struct {
 	Mode, MasterName                                                        string
 	SentinelUsername, SentinelPassword                                      string
 	SentinelPasswordFile, SentinelPasswordEnv                               string
-	KeyPrefix                                                               string
+	KeyPrefix, UserKey                                                      string
 	PoolSize, MinIdleConns, DBNum, MaxSessionBytes                          int
 	MaxRetries                                                              int // -1: none
 	TouchInterval, OutageTime                                               *time.Duration
@@ -102,6 +103,7 @@ var known = map[string]setting{
 	"sentinel_password_file": text(func(s *settings) *string { return &s.SentinelPasswordFile }),
 	"sentinel_password_env":  text(func(s *settings) *string { return &s.SentinelPasswordEnv }),
 	"key_prefix":             text(func(s *settings) *string { return &s.KeyPrefix }),
+	"user_key":               text(func(s *settings) *string { return &s.UserKey }),
 	"poolsize":               number(0, func(s *settings, n int) { s.PoolSize = n }),
 	"min_idle_conns":         number(0, func(s *settings, n int) { s.MinIdleConns = n }),
 	"db_num":                 number(0, func(s *settings, n int) { s.DBNum = n }),
@@ -366,6 +368,7 @@ func (s *settings) validate(mode client.Mode) (config, error) {
 		minBackoff:    cmp.Or(s.MinRetry, defaultMinBackoff),
 		maxBackoff:    cmp.Or(s.MaxRetry, defaultMaxBackoff),
 		keyPrefix:     s.KeyPrefix,
+		userKey:       s.UserKey,
 		skipEmpty:     s.SkipEmpty,
 		maxSize:       s.MaxSessionBytes,
 		sharded:       s.Sharded,
@@ -431,7 +434,7 @@ func (s *settings) validate(mode client.Mode) (config, error) {
 // connects tells whether the settings say anything about how to reach Redis.
 func (s settings) connects() bool {
 	s.KeyPrefix, s.SkipEmpty, s.TouchInterval, s.MaxRetries, s.OutageTime, s.Sharded = "", false, nil, 0, nil, nil
-	s.MaxSessionBytes = 0
+	s.UserKey, s.MaxSessionBytes = "", 0
 	return s != settings{}
 }
 

@@ -130,6 +130,9 @@ func (p *Provider) SessionInit(ctx context.Context, maxlifetime int64, cfg strin
 	if err := b.survey(background(ctx)); err != nil {
 		return b.fail("connect", "", err)
 	}
+	if err := b.checkIndex(background(ctx)); err != nil {
+		return b.fail("connect", "", err)
+	}
 	p.hold(parsed)
 	p.backend.Store(b)
 	return nil

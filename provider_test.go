@@ -44,7 +44,7 @@ var topologies = []topology{
 		if err != nil {
 			t.Fatal(err)
 		}
-		rights := string(regexp.MustCompile(`\+get .*\+eval`).Find(readme))
+		rights := string(regexp.MustCompile(`\+get .*\+eval`).Find(readme)) + " " + string(regexp.MustCompile(`\+zadd [^`+"`]*").Find(readme))
 		s := redistest.Start(t, "--user", "app on >secret ~* -@all "+rights+" +scan")
 		return fmt.Sprintf(`{"save_path":%q,"username":"app","password":"secret"}`, s.Addr()), s.Client()
 	}},

@@ -111,7 +111,7 @@ func keyOf(cmd redis.Cmder) string {
 func writes(cmds []redis.Cmder) bool {
 	for _, cmd := range cmds {
 		switch cmd.Name() {
-		case "get", "pttl", "exists", "ping", "scan":
+		case "get", "pttl", "exists", "ping", "scan", "zrange":
 		default:
 			return true
 		}
@@ -438,6 +438,7 @@ type run struct {
 	keys          []string
 	args          []any
 	before, after []redis.Cmder
+	aside         bool // what becomes of it tells nothing of the scripts that save sessions
 }
 
 // single is a command, with what it travels in and what may travel along, in one piece: that is one allocation, and not one
@@ -470,10 +471,12 @@ func (r *roundTrips) evalOnce(ctx context.Context, run run, name, script any) (r
 	e.cmd = *redis.NewCmd(append(args, run.args...)...)
 	e.call.cmds = append(append(append(e.cmds[:0], run.before...), &e.cmd), run.after...)
 	doubtful, err = r.deliverCall(ctx, &e.call)
-	if refused := r.refused.Load(); err == nil && refused != 0 {
-		r.refused.CompareAndSwap(refused, 0)
+	if !run.aside {
+		if refused := r.refused.Load(); err == nil && refused != 0 {
+			r.refused.CompareAndSwap(refused, 0)
+		}
+		r.noteRefusal(e.cmd.Err())
 	}
-	r.noteRefusal(e.cmd.Err())
 	return e.cmd.Val(), doubtful || err != nil && e.cmd.Err() == nil, err
 }
 

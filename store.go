@@ -200,6 +200,12 @@ func (s *SessionStore) changedInPlace() (bool, error) {
 
 func (s *SessionStore) touch(ctx context.Context) error {
 	b := s.backend
+	s.mu.Lock()
+	user := b.userOf(s.values)
+	s.mu.Unlock()
+	if err := b.list(ctx, user, s.sid); err != nil {
+		return err
+	}
 	if err := b.commands.touch(ctx, b.key(s.sid), b.life); err != nil {
 		return err
 	}
@@ -216,6 +222,8 @@ type draft struct {
 	base  stored // what Redis must hold for it
 	edits edits  // since the draft before
 
+	user    string        // whose the session is then, who must first
+	enter   bool          // have it entered in the index
 	dropped map[any]error // keys whose change is not in value, because it cannot be encoded
 }
 
@@ -227,7 +235,10 @@ func (s *SessionStore) save(ctx context.Context, create bool) error {
 		if err != nil || d == nil {
 			return err
 		}
-		if err := b.fits(d); err != nil {
+		if err = b.fits(d); err == nil && d.enter {
+			err = b.list(ctx, d.user, s.sid)
+		}
+		if err != nil {
 			return s.putBack(*d, err)
 		}
 		verdict, theirs, err := b.commands.save(ctx, b.key(s.sid), d.base, d.value, b.life, create)
@@ -273,7 +284,10 @@ func (s *SessionStore) draft(create bool) (*draft, bool, error) {
 	}
 	d := &draft{base: s.base, edits: s.edits}
 	var err error
-	if d.value, d.dropped, err = s.encode(); err == nil {
+	d.user = s.backend.userOf(s.values)
+	var listing record.Listing
+	listing, d.enter = s.backend.listing(s.sid, d.user, s.base.value)
+	if d.value, d.dropped, err = s.encode(listing); err == nil {
 		s.edits = edits{}
 	}
 	return d, create, err
@@ -360,9 +374,9 @@ func (s *SessionStore) rebase(d draft, data record.Value) (changed bool, err err
 
 // encode encodes the values under a new version. One that cannot be encoded is dropped: it stays as it is in what is stored,
 // and does not take the others with it. The caller holds mu.
-func (s *SessionStore) encode() (value record.Value, dropped map[any]error, err error) {
+func (s *SessionStore) encode(listing record.Listing) (value record.Value, dropped map[any]error, err error) {
 	version := record.NewVersion()
-	value, err = record.Encode(s.values, s.base.value, version)
+	value, err = record.Encode(s.values, s.base.value, listing, version)
 	if err == nil {
 		return value, nil, nil
 	}
@@ -379,7 +393,7 @@ func (s *SessionStore) encode() (value record.Value, dropped map[any]error, err 
 			delete(values, key)
 		}
 	}
-	value, err = record.Encode(values, s.base.value, version)
+	value, err = record.Encode(values, s.base.value, listing, version)
 	return value, dropped, err
 }
 

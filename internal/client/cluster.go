@@ -351,7 +351,7 @@ var commandTable = func() map[string]*redis.CommandInfo {
 	}
 	add(0, "asking", "cluster", "dbsize", "echo", "info", "ping", "scan", "script", "time")
 	add(1, "append", "del", "exists", "expire", "get", "getdel", "getex", "persist", "pexpire", "psetex", "pttl", "rename", "renamenx", "set", "setex",
-		"strlen", "touch", "ttl", "type", "unlink")
+		"strlen", "touch", "ttl", "type", "unlink", "zadd", "zrange", "zrem", "zremrangebyscore", "zscore")
 	add(3, "eval", "evalsha")
 	return table
 }()

@@ -11,8 +11,12 @@
 // An entry of the tag 0xf6 is a version: random bytes, drawn anew for each save. The last entry is the version of the
 // value itself, those before it are the versions of the saves that led to it, the oldest first. What beego's provider
 // wrote has no entries, and is its own version as a whole; an empty value is an empty session, as which beego's provider
-// reserves an id. Entries of other tags are kept in front of the versions as they are: they are for what a session may
-// come to have, as the time of its creation or a life time of its own.
+// reserves an id.
+//
+// In front of the versions there may be an entry of the tag 0xe3, when the session was created, in seconds since 1970, and
+// one of 0xec, for whom and when it was entered in the index of its user: four bytes of a digest of id and user, and four of
+// seconds since 1970. Entries of other tags are kept there as they are: they are for what a session may come to have, as a
+// life time of its own.
 //
 // Versions answer what a client must know whose request was executed and whose reply was lost: a value whose versions
 // hold the one that was to be saved has been saved. And they tell in a few bytes whether a session still is what was read.
@@ -20,6 +24,9 @@ package record
 
 import (
 	"crypto/rand"
+	"crypto/sha256"
+	"encoding/binary"
+	"time"
 
 	"github.com/beego-session/redis/internal/gobmap"
 )
@@ -31,6 +38,8 @@ const Kept = 8
 const (
 	entrySize  = 9
 	versionTag = 'v' | 0x80
+	createdTag = 'c' | 0x80
+	listingTag = 'l' | 0x80
 )
 
 // Value is what is stored for one session.
@@ -38,6 +47,30 @@ type Value string
 
 // Version is an entry of a version, or empty.
 type Version string
+
+// Listing is an entry that says that a session is in the index of its user, or empty.
+type Listing string
+
+// NewListing returns the listing of a session that is entered in the index of its user now.
+func NewListing(id, user string, now time.Time) Listing {
+	digest := sha256.Sum256([]byte(id + "\x00" + user))
+	entry := append([]byte{listingTag}, digest[:4]...)
+	return Listing(binary.BigEndian.AppendUint32(entry, uint32(now.Unix())))
+}
+
+// Since tells whether the listing is that of a session and user that began within an interval before or after now. (Clocks
+// differ.)
+func (l Listing) Since(id, user string, now time.Time, interval time.Duration) bool {
+	if l == "" {
+		return false
+	}
+	listed := time.Unix(int64(binary.BigEndian.Uint32([]byte(l[5:]))), 0)
+	return l == NewListing(id, user, listed) && now.Sub(listed).Abs() < interval
+}
+
+func created(now time.Time) string {
+	return string(binary.BigEndian.AppendUint64([]byte{createdTag}, uint64(now.Unix())))
+}
 
 // NewVersion draws a version.
 func NewVersion() Version {
@@ -57,21 +90,26 @@ var emptyStream = func() string {
 }()
 
 // Empty returns a new session that holds nothing.
-func Empty(v Version) Value { return Value(emptyStream) + Value(v) }
+func Empty(v Version) Value { return Value(emptyStream + created(time.Now()) + string(v)) }
 
-// Encode returns the value of a session that follows on another, or on none if that is empty. An error is that of
-// gobmap.Encode.
-func Encode(values map[any]any, before Value, v Version) (Value, error) {
+// Encode returns the value of a session that follows on another, or is created now if that is empty. Its listing is the one
+// given. An error is that of gobmap.Encode.
+func Encode(values map[any]any, before Value, l Listing, v Version) (Value, error) {
 	entries := before.entries()
 	surplus := versions(entries) - (Kept - 1)
 	var room [16 * entrySize]byte
-	tail := room[:0]
+	tail := append(room[:0], l...)
+	if before == "" {
+		tail = append(tail, created(time.Now())...)
+	}
 	for ; entries != ""; entries = entries[entrySize:] {
-		if entries[0] == versionTag && surplus > 0 {
+		switch {
+		case entries[0] == listingTag:
+		case entries[0] == versionTag && surplus > 0:
 			surplus--
-			continue
+		default:
+			tail = append(tail, entries[:entrySize]...)
 		}
-		tail = append(tail, entries[:entrySize]...)
 	}
 	value, err := gobmap.EncodeBefore(values, append(tail, v...))
 	return Value(value), err
@@ -101,6 +139,28 @@ func (v Value) Unmoved() Value { return v[:max(len(v)-entrySize, 0)] }
 func (v Value) Version() Version {
 	entries := v.entries()
 	return Version(entries[max(len(entries)-entrySize, 0):])
+}
+
+// Listing returns the listing, which is empty where the value has none.
+func (v Value) Listing() Listing { return Listing(v.entry(listingTag)) }
+
+// Created returns when the session was created, to a second, or zero where that is not known, as beego's provider does not
+// say it.
+func (v Value) Created() time.Time {
+	entry := v.entry(createdTag)
+	if entry == "" {
+		return time.Time{}
+	}
+	return time.Unix(int64(binary.BigEndian.Uint64([]byte(entry[1:]))), 0)
+}
+
+func (v Value) entry(tag byte) string {
+	for entries := v.entries(); entries != ""; entries = entries[entrySize:] {
+		if entries[0] == tag {
+			return entries[:entrySize]
+		}
+	}
+	return ""
 }
 
 // Size returns how many bytes the session itself has, without the entries behind it.

@@ -27,7 +27,7 @@ func init() {
 
 func encode(t testing.TB, values map[any]any, before record.Value, v record.Version) record.Value {
 	t.Helper()
-	value, err := record.Encode(values, before, v)
+	value, err := record.Encode(values, before, "", v)
 	if err != nil {
 		t.Fatal(err)
 	}
