@@ -130,9 +130,10 @@ func (b *backend) read(ctx context.Context, sid string) (found stored, removed b
 // regenerate moves a session and decodes it.
 func (b *backend) regenerate(ctx context.Context, oldsid, sid string) (found stored, values map[any]any, err error) {
 	defer b.requests.looks.Changed(sid)
+	var user string
 	if b.checkID(oldsid) != nil {
 		found, err = b.commands.reserve(ctx, b.key(sid), b.life)
-	} else if err = b.listMoving(ctx, oldsid, sid); err == nil {
+	} else if user, err = b.listMoving(ctx, oldsid, sid); err == nil {
 		found, err = b.commands.regenerate(ctx, b.key(oldsid), b.key(sid), b.life)
 	}
 	if err != nil {
@@ -141,6 +142,10 @@ func (b *backend) regenerate(ctx context.Context, oldsid, sid string) (found sto
 	if values, err = decode(found.value); err != nil {
 		// The caller cannot use the session under its new id: it goes back to where somebody may.
 		err = errors.Join(err, b.commands.giveBack(ctx, b.key(oldsid), b.key(sid), found.value, b.life))
+	} else if now := b.userOf(values); now != user { // by another request, right before the move
+		if err := b.list(ctx, now, sid); err != nil {
+			b.tell(ctx, "regenerate", sid, err)
+		}
 	}
 	return found, values, err
 }

@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/beego-session/redis/internal/record"
@@ -114,20 +113,21 @@ func (b *backend) list(ctx context.Context, user string, ids ...string) error {
 }
 
 // listMoving enters a session in the index that is about to move: under its new id, and under the old one, to which the move
-// may be taken back. Should another request make it a user's at this very moment, it is entered when it is next saved.
-func (b *backend) listMoving(ctx context.Context, oldsid, sid string) error {
+// may be taken back. It returns whose it is.
+func (b *backend) listMoving(ctx context.Context, oldsid, sid string) (user string, err error) {
 	if b.userKey == "" {
-		return nil
+		return "", nil
 	}
 	old, err := b.commands.read(ctx, b.key(oldsid))
 	if err != nil {
-		return err
+		return "", err
 	}
 	values, err := old.value.Decode()
 	if err != nil {
-		return nil // nor is it moved
+		return "", nil // nor is it moved
 	}
-	return b.list(ctx, b.userOf(values), sid, oldsid)
+	user = b.userOf(values)
+	return user, b.list(ctx, user, sid, oldsid)
 }
 
 // listing returns what a session of a user is to be saved with, and whether it must be entered in the index before.
@@ -147,17 +147,13 @@ func (b *backend) sessionsOf(ctx context.Context, user string) ([]SessionInfo, e
 	if b.userKey == "" {
 		return nil, errors.New("user_key is not configured: it names the key under which a session has its user")
 	}
-	entries, err := b.commands.listed(ctx, user)
+	entered, err := b.commands.listed(ctx, user)
 	if err != nil {
 		return nil, err
 	}
 	var sessions []SessionInfo
-	var others []redis.Z
-	for batch := range slices.Chunk(entries, inspected) {
-		ids := make([]string, len(batch))
-		for i, entry := range batch {
-			ids[i], _ = entry.Member.(string)
-		}
+	var others []string
+	for ids := range slices.Chunk(entered, inspected) {
 		found, err := b.inspect(ctx, ids)
 		if err != nil {
 			return nil, err
@@ -167,7 +163,7 @@ func (b *backend) sessionsOf(ctx context.Context, user string) ([]SessionInfo, e
 			if values, err := s.value.Decode(); s.present && (err != nil || b.userOf(values) == user) {
 				sessions = append(sessions, b.info(ids[i], s))
 			} else {
-				others = append(others, batch[i])
+				others = append(others, ids[i])
 			}
 		}
 	}
@@ -261,21 +257,21 @@ func (c *commands) list(ctx context.Context, user string, life int64, ids ...str
 }
 
 // listed returns the sessions in the index of a user.
-func (c *commands) listed(ctx context.Context, user string) ([]redis.Z, error) {
-	entries := redis.NewZSliceCmd("zrange", c.index(user), 0, -1, "withscores")
-	err := c.do(ctx, entries)
-	return entries.Val(), err
+func (c *commands) listed(ctx context.Context, user string) ([]string, error) {
+	ids := redis.NewStringSliceCmd("zrange", c.index(user), 0, -1)
+	err := c.do(ctx, ids)
+	return ids.Val(), err
 }
 
 // unlist drops from the index of a user what was found to be none of theirs, but not what is about to become it. Without scripts
 // it stays until it would have ended.
-func (c *commands) unlist(ctx context.Context, user string, life int64, entries []redis.Z) error {
-	if len(entries) == 0 || c.scriptless() {
+func (c *commands) unlist(ctx context.Context, user string, life int64, ids []string) error {
+	if len(ids) == 0 || c.scriptless() {
 		return nil
 	}
 	args := []any{c.entryLife(life), c.tombstoneLife}
-	for _, entry := range entries {
-		args = append(args, entry.Member, strconv.FormatFloat(entry.Score, 'f', -1, 64))
+	for _, id := range ids {
+		args = append(args, id)
 	}
 	_, _, err := c.eval(ctx, run{script: unlistScript, keys: []string{c.index(user)}, args: args, aside: true})
 	if refusesScripts(unwrap(err)) {

@@ -166,8 +166,10 @@ func indexOutlives(s *site) {
 		s.Fatal(err)
 	}
 	ends("moved")
-	if score := s.raw.ZScore(index, id).Val(); score < float64(time.Now().Unix()+life) {
-		s.Errorf("its entry ends in %.0f s", score-float64(time.Now().Unix()))
+	for _, id := range []string{id, old} { // to which a move may be taken back
+		if score := s.raw.ZScore(index, id).Val(); score < float64(time.Now().Unix()+life) {
+			s.Errorf("an entry ends in %.0f s", score-float64(time.Now().Unix()))
+		}
 	}
 
 	// Saved within a hundredth of its life time, it is not entered again, and the next process that saves it does not shorten what
@@ -355,6 +357,10 @@ func (h *between) AfterProcess(_ context.Context, cmd goredis.Cmder) error {
 	return nil
 }
 
+func (h *between) AfterProcessPipeline(ctx context.Context, cmds []goredis.Cmder) error {
+	return h.AfterProcess(ctx, cmds[0])
+}
+
 // TestWhoIsAboutToSaveIsNotDropped has somebody enter a session anew between the look of another at the index and its dropping.
 func TestWhoIsAboutToSaveIsNotDropped(t *testing.T) {
 	s := redistest.Start(t)
@@ -379,4 +385,52 @@ func TestWhoIsAboutToSaveIsNotDropped(t *testing.T) {
 			t.Errorf("entered again: %v; ZSCORE: %v", again, err)
 		}
 	}
+}
+
+func TestARefusedIndexIsNoRefusalOfScripts(t *testing.T) {
+	s := redistest.Start(t, "--user", "app on >secret ~* +@all -renamenx -zadd")
+	config := fmt.Sprintf(`{"save_path":%q,"username":"app","password":"secret","user_key":"uid"}`, s.Addr())
+	if err := new(redis.Provider).SessionInit(ctx, life, config); err == nil || !strings.Contains(err.Error(), "user_key") {
+		t.Errorf("SessionInit = %v", err)
+	}
+	s.Client().Do("acl", "setuser", "app", "+zadd")
+	p := open(t, config, life)
+	site := &site{T: t, raw: s.Client(), Provider: p}
+	id, next, anns := site.create("a", 1), newID(), site.create("uid", "ann")
+	s.Client().Do("acl", "setuser", "app", "-zadd")
+	log := captureLog(t)
+	store := site.read(p, anns)
+	set(t, store, "b", 1)
+	store.SessionRelease(ctx, nil) // entered a moment ago
+	site.holds(anns, "uid", "ann", "b", 1)
+	site.create("uid", "bob")
+	if got := log.String(); !strings.Contains(got, "index of its user") || strings.Contains(got, "refuses scripts") {
+		t.Errorf("log: %s", got)
+	}
+	if _, err := p.SessionRegenerate(ctx, id, next); err != nil { // without scripts it would need RENAMENX
+		t.Error(err)
+	}
+}
+
+func TestALogInAtTheMomentOfARegenerateIsFound(t *testing.T) {
+	s := redistest.Start(t)
+	client := goredis.NewClient(&goredis.Options{Addr: s.Addr()})
+	t.Cleanup(func() { client.Close() })
+	p := redis.NewProvider(client)
+	if err := p.SessionInit(ctx, life, `{"user_key":"uid"}`); err != nil {
+		t.Fatal(err)
+	}
+	site := &site{T: t, raw: s.Client(), Provider: open(t, fmt.Sprintf(`{"save_path":%q,"user_key":"uid"}`, s.Addr()), life)}
+	id, next := site.create("a", 1), newID()
+	logIn := sync.OnceFunc(func() {
+		store := site.read(site, id)
+		set(t, store, "uid", "ann")
+		store.SessionRelease(ctx, nil)
+	})
+	client.AddHook(&between{command: "get", do: logIn})
+	store, err := p.SessionRegenerate(ctx, id, next)
+	if err != nil || store.Get(ctx, "uid") != "ann" {
+		t.Fatalf("the log-in was not before the move: %v", err)
+	}
+	site.wantSessionsOf("ann", next)
 }

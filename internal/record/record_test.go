@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/beego-session/redis/internal/record"
 	"github.com/beego/beego/v2/server/web/session"
@@ -173,5 +174,44 @@ func TestAMovedSessionIsReadByBeego(t *testing.T) {
 	}
 	if record.Value("").Unmoved() != "" {
 		t.Error("what is empty was not moved")
+	}
+}
+
+func TestAListingIsReplacedAndTheCreationStays(t *testing.T) {
+	now := time.Now()
+	var value record.Value
+	var err error
+	for i := range 20 {
+		l := record.NewListing("id", fmt.Sprint("user", i), now)
+		if value, err = record.Encode(map[any]any{"n": 1}, value, l, record.NewVersion()); err != nil {
+			t.Fatal(err)
+		}
+		if got := value.Listing(); got != l || !got.Since("id", fmt.Sprint("user", i), now, time.Minute) {
+			t.Errorf("save %d: the listing is %x, want %x", i, got, l)
+		}
+	}
+	if behind := len(value) - value.Size(); behind != 9*(record.Kept+2) {
+		t.Errorf("%d bytes behind the stream", behind)
+	}
+	if got := value.Created(); got.Sub(now).Abs() > 10*time.Second {
+		t.Errorf("created %v", got)
+	}
+	l := value.Moved(record.NewVersion()).Listing()
+	for what, since := range map[string]bool{
+		"another id":    l.Since("other", "user19", now, time.Minute),
+		"another user":  l.Since("id", "user1", now, time.Minute),
+		"long ago":      l.Since("id", "user19", now.Add(2*time.Minute), time.Minute),
+		"a wrong clock": l.Since("id", "user19", now.Add(-2*time.Minute), time.Minute),
+		"none":          record.Listing("").Since("", "", time.Unix(0, 0), time.Minute),
+	} {
+		if since {
+			t.Errorf("listed: %s", what)
+		}
+	}
+	if value, _ = record.Encode(nil, value, "", record.NewVersion()); value.Listing() != "" {
+		t.Error("the listing stays")
+	}
+	if beegos := record.Value(gobOf(t, map[any]any{"n": 1})); !beegos.Created().IsZero() || beegos.Listing() != "" {
+		t.Error("what beego wrote has entries")
 	}
 }
