@@ -105,7 +105,10 @@ func (b *backend) fail(operation, sid string, err error) error {
 
 // tell is fail of an error that cannot be returned.
 func (b *backend) tell(ctx context.Context, operation, sid string, err error) {
-	f := Failure{Operation: operation, Session: abridged(sid), Kind: kindOf(err), Err: b.fail(operation, sid, err)}
+	f := Failure{Operation: operation, Kind: kindOf(err), Err: b.fail(operation, sid, err)}
+	if sid != "" {
+		f.Session = abridged(sid)
+	}
 	if hook := b.failures.hook.Load(); hook != nil {
 		(*hook)(detached(ctx), f)
 		return
