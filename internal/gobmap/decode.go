@@ -150,10 +150,6 @@ func (d *decoder) nativeInt() int {
 	return int(x)
 }
 
-func (d *decoder) float64() float64 {
-	return math.Float64frombits(bits.ReverseBytes64(d.uint()))
-}
-
 func (d *decoder) float32() float32 {
 	x := d.float64()
 	if abs := math.Abs(x); math.MaxFloat32 < abs && abs <= math.MaxFloat64 {

@@ -176,10 +176,12 @@ func TestTruncatedStreamsAreRejected(t *testing.T) {
 	}
 }
 
+// huge is more than there is to read in any stream of hostile.
+const huge = 1 << 22
+
 // hostile returns streams that claim to hold much more than they do, or that cost
 // encoding/gob much more than their length.
 func hostile() map[string]string {
-	const huge = 1 << 22
 	nested := func(name string, id int64, n uint64, levels int) string {
 		return strings.Repeat(text(name)+i(id)+"\x7f\x00"+u(n), levels)
 	}

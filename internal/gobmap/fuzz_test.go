@@ -3,11 +3,17 @@
 package gobmap_test
 
 import (
+	"encoding/json"
+	"fmt"
+	"math"
 	"math/rand/v2"
+	"reflect"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/beego-session/redis/internal/gobmap"
 )
@@ -63,6 +69,78 @@ func samples() [][]byte {
 		}
 	}
 	return streams
+}
+
+// FuzzDescribe shows that Describe accepts what Decode accepts, with equal values of the basic types, that what it returns
+// can be written as JSON, and that both are in proportion to the stream.
+func FuzzDescribe(f *testing.F) {
+	for _, data := range samples()[:50] {
+		f.Add(data)
+	}
+	for _, data := range hostile() {
+		if len(data) < 4<<10 {
+			f.Add([]byte(data))
+		}
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		got, err := gobmap.Describe(string(data))
+		runtime.ReadMemStats(&after)
+		if spent := after.TotalAlloc - before.TotalAlloc; spent > 1<<20+1000*uint64(len(data)) {
+			t.Errorf("%d bytes allocated for a stream of %d", spent, len(data))
+		}
+		want, wantErr := gobmap.Decode(string(data))
+		if err != nil {
+			if wantErr == nil && !strings.Contains(err.Error(), "refused") {
+				t.Fatalf("%v, but Decode returns %s", err, dump(want))
+			}
+			return
+		}
+		shown, err := json.Marshal(got)
+		if err != nil || len(shown) > 1<<20+600*len(data) {
+			t.Fatalf("%d bytes of JSON for a stream of %d: %v", len(shown), len(data), err)
+		}
+		for k, v := range want {
+			k, known := shownKey(k)
+			if v, basic := shownValue(v); known && basic {
+				if shown, there := got[k]; !there || shown != v {
+					t.Fatalf("%q is shown as %#v, and is %#v", k, shown, v)
+				}
+			}
+		}
+	})
+}
+
+// shownKey returns how a key of a bool, string or integer type is shown.
+func shownKey(k any) (string, bool) {
+	switch k := k.(type) {
+	case string:
+		return k, utf8.ValidString(k) && !strings.HasSuffix(k, ")")
+	case bool, int, int8, int16, int32, int64, uint, uint8, uint16, uint32, uint64, uintptr:
+		return fmt.Sprintf("%T(%v)", k, k), true
+	}
+	return "", false
+}
+
+// shownValue returns how a value of a basic type is shown.
+func shownValue(v any) (any, bool) {
+	switch v := v.(type) {
+	case nil, bool:
+		return v, true
+	case int, int8, int16, int32, int64:
+		return reflect.ValueOf(v).Int(), true
+	case uint, uint8, uint16, uint32, uint64, uintptr:
+		return reflect.ValueOf(v).Uint(), true
+	case float64:
+		if math.IsNaN(v) || math.IsInf(v, 0) {
+			return strconv.FormatFloat(v, 'g', -1, 64), true
+		}
+		return v, true
+	case string:
+		return v, utf8.ValidString(v)
+	}
+	return nil, false
 }
 
 // FuzzRoundTrip shows that Encode and beego's EncodeGob agree on what can be

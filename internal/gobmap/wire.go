@@ -6,6 +6,7 @@ package gobmap
 
 import (
 	"errors"
+	"math"
 	"math/bits"
 	"sync/atomic"
 )
@@ -57,6 +58,7 @@ var (
 // wireType is what a type definition says.
 type wireType struct {
 	kinds     uint8
+	name      string // without that of a package; empty where the type has none, or the encoder sent none
 	key, elem int32
 	length    uint64
 	fields    []structField
@@ -87,7 +89,7 @@ type reader struct {
 	defs     []definition
 	index    map[int32]int // positions in defs, once they are many
 	depth    int
-	budget   int  // see weigh
+	budget   int  // see weigh, and spend of describer
 	structs  int  // how many of the enclosing values are structs
 	unsure   bool // an interface within a struct was met, of which gob may look at the length only
 }
@@ -132,6 +134,10 @@ func (r *reader) int32() int32 {
 		fail()
 	}
 	return int32(x)
+}
+
+func (r *reader) float64() float64 {
+	return math.Float64frombits(bits.ReverseBytes64(r.uint()))
 }
 
 // bytes reads a length and that many bytes.
@@ -215,7 +221,7 @@ func (r *reader) wireType() *wireType {
 		for field := -1; r.nextField(&field, fieldCounts[kind]); {
 			switch {
 			case field == 0:
-				r.nameAndID()
+				typ.name = r.nameAndID().name
 			case 1<<kind == structKind:
 				typ.fields = r.structFields()
 			case 1<<kind == arrayKind && field == 2:
@@ -334,13 +340,18 @@ func (r *reader) enter() {
 	}
 }
 
-// skip moves over a value as it stands alone in a message or an interface: what
-// is not a struct has a zero byte before it.
+// skip moves over a value as it stands alone in a message or an interface.
 func (r *reader) skip(id int32) {
+	r.alone(id)
+	r.skipElement(id)
+}
+
+// alone reads what comes before a value that stands alone: a zero byte, unless it
+// is a struct.
+func (r *reader) alone(id int32) {
 	if (id <= interfaceID || r.composite(id).kinds != structKind) && r.uint() != 0 {
 		fail()
 	}
-	r.skipElement(id)
 }
 
 // composite returns the definition of id, which must be one that a gob encoder
