@@ -7,7 +7,6 @@ import (
 	"context"
 	"encoding/hex"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/beego-session/redis/internal/inside"
@@ -197,38 +196,3 @@ func (c *commands) check(ctx context.Context) error {
 		return on.ProcessContext(limit(ctx, time.Now().Add(c.timeLimit)), redis.NewStatusCmd("ping"))
 	})
 }
-
-// count counts the sessions, on every master. While they come and go the count is near, not exact.
-func (c *commands) count(ctx context.Context) (int, error) {
-	var total atomic.Int64
-	err := c.masters(func(_ string, on inside.Node) error {
-		n, err := c.countOn(ctx, on)
-		total.Add(n)
-		return err
-	})
-	return int(total.Load()), err
-}
-
-// countOn scans the keys of one server. The time limit is that of each step, of which there may be many.
-func (c *commands) countOn(ctx context.Context, on inside.Node) (n int64, err error) {
-	pattern := globEscaper.Replace(c.prefix) + "*"
-	for cursor := uint64(0); ; {
-		scan := redis.NewScanCmd(nil, "scan", cursor, "match", pattern, "count", 1000)
-		err := c.retry(ctx, func(ctx context.Context) error { return on.ProcessContext(ctx, scan) })
-		if err != nil {
-			return 0, err
-		}
-		var keys []string
-		keys, cursor = scan.Val()
-		for _, key := range keys {
-			if !auxiliary(strings.TrimPrefix(key, c.prefix)) {
-				n++
-			}
-		}
-		if cursor == 0 {
-			return n, nil
-		}
-	}
-}
-
-var globEscaper = strings.NewReplacer(`*`, `\*`, `?`, `\?`, `[`, `\[`, `]`, `\]`, `\`, `\\`, `^`, `\^`, `-`, `\-`)

@@ -376,7 +376,7 @@ func TestAFailedSessionInitChangesNothing(t *testing.T) {
 
 func TestCountingTakesAsLongAsItTakes(t *testing.T) {
 	s := redistest.Start(t)
-	const n = 10_000
+	const n = 2500
 	pipe := s.Client().Pipeline()
 	for i := range n {
 		pipe.Set(fmt.Sprint("far:", i), "", 0)

@@ -259,24 +259,6 @@ func (p *Provider) SessionDestroy(ctx context.Context, sid string) error {
 	return nil
 }
 
-// SessionAll counts the sessions, on all masters of a cluster. It scans the keys, which takes time in proportion to the
-// number of all in the database, and without a key_prefix counts those of other programs as well. An error is logged, and
-// counts as 0.
-func (p *Provider) SessionAll(ctx context.Context) int {
-	b, err := p.begin()
-	if err != nil {
-		session.SLogger.Println(err)
-		return 0
-	}
-	defer b.gate.leave()
-	n, err := b.commands.count(background(ctx))
-	if err != nil {
-		b.tell(ctx, "count", "", err)
-		return 0
-	}
-	return n
-}
-
 // Check tells whether sessions can be read and saved now: it writes and removes a key of its own, in a cluster on each master.
 // It fits beego's admin.AddHealthCheck. It takes a time limit at the most, and while the server is known not to serve no
 // time at all.

@@ -243,9 +243,15 @@ func (r *roundTrips) alone(c *call) {
 			return
 		}
 	}
-	ctx := context.Context(c.ctx)
+	c.left = apart(c.ctx, func(ctx context.Context) { r.transmit(ctx, c.cmds, c) })
+}
+
+// apart runs f in a goroutine of its own, under the deadline of ctx, and returns when it has ended. If ctx ends before that,
+// it returns the error of ctx, and f may still be under way.
+func apart(ctx context.Context, f func(ctx context.Context)) error {
+	inner := ctx
 	if deadline, ok := ctx.Deadline(); ok {
-		ctx = limit(ctx, deadline)
+		inner = limit(ctx, deadline)
 	}
 	type outcome struct {
 		panicked any
@@ -260,7 +266,7 @@ func (r *roundTrips) alone(c *call) {
 			}
 			sent <- o
 		}()
-		r.transmit(ctx, c.cmds, c)
+		f(inner)
 		o.returned = true
 	}()
 	select {
@@ -271,8 +277,9 @@ func (r *roundTrips) alone(c *call) {
 		case !o.returned:
 			runtime.Goexit()
 		}
-	case <-c.ctx.Done():
-		c.left = c.ctx.Err()
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -73,8 +74,8 @@ var suite = []struct {
 	{"regenerate leaves what does not decode", regenerateUndecodable},
 	{"destroy is final and idempotent", destroy},
 	{"a regenerate onto an id that exists does not hand it out", regenerateOnto},
-	{"sessions are counted by prefix", count},
-	{"only sessions are counted", countOnlySessions},
+	{"sessions are listed by prefix", listing},
+	{"only sessions are listed", listingOnlySessions},
 	{"the sessions of a user are found", usersSessions},
 	{"all sessions of a user are destroyed", destroyAll},
 	{"a session lives no longer than its entry in the index of its user", indexOutlives},
@@ -1010,12 +1011,26 @@ func destroy(s *site) {
 	}
 }
 
-func count(s *site) {
+// listed are the ids that Sessions yields.
+func (s *site) listed(p *redis.Provider) (ids []string) {
+	s.Helper()
+	for id, err := range p.Sessions(ctx) {
+		if err != nil {
+			s.Fatal(err)
+		}
+		ids = append(ids, id)
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+func listing(s *site) {
 	prefix := newID() + "[*]:"
 	p := s.with(fmt.Sprintf(`"key_prefix":%q`, prefix), life)
-	if n := p.SessionAll(ctx); n != 0 {
-		s.Errorf("SessionAll = %d, want 0", n)
+	if ids, n := s.listed(p), p.SessionAll(ctx); len(ids) != 0 || n != 0 {
+		s.Errorf("Sessions = %q, SessionAll = %d, want none", ids, n)
 	}
+	var want []string
 	for range 25 {
 		id := newID()
 		store := s.read(p, id)
@@ -1024,19 +1039,26 @@ func count(s *site) {
 		if n := s.raw.Exists(prefix + id).Val(); n != 1 {
 			s.Fatal("the key has no prefix")
 		}
+		want = append(want, id)
 	}
-	if n := p.SessionAll(ctx); n != 25 {
-		s.Errorf("SessionAll = %d, want 25", n)
+	slices.Sort(want)
+	if ids, n := s.listed(p), p.SessionAll(ctx); !slices.Equal(ids, want) || n != len(want) {
+		s.Errorf("Sessions = %q, SessionAll = %d, want %q", ids, n, want)
 	}
-	if n := s.SessionAll(ctx); n < 25 {
-		s.Errorf("without a prefix SessionAll = %d", n)
+	if ids, n := s.listed(s.Provider), s.SessionAll(ctx); len(ids) < 25 || n != len(ids) {
+		s.Errorf("without a prefix %d are listed, SessionAll = %d", len(ids), n)
+	}
+	var none context.Context
+	for range p.Sessions(none) {
+		break
 	}
 }
 
-func countOnlySessions(s *site) {
+func listingOnlySessions(s *site) {
 	prefix := newID() + ":"
 	p := s.with(fmt.Sprintf(`"key_prefix":%q`, prefix), life)
 	const n = 10
+	var want []string
 	for i := range n {
 		id, next := newID(), newID()
 		store := s.read(p, id)
@@ -1050,9 +1072,14 @@ func countOnlySessions(s *site) {
 		if err := p.SessionDestroy(ctx, newID()); err != nil {
 			s.Fatal(err)
 		}
+		want = append(want, next)
 	}
-	if got := p.SessionAll(ctx); got != n {
-		s.Errorf("SessionAll = %d, want %d", got, n)
+	slices.Sort(want)
+	for _, other := range []string{"no id", strings.Repeat("x", 513)} {
+		s.put(prefix+other, "what another program has there")
+	}
+	if ids, got := s.listed(p), p.SessionAll(ctx); !slices.Equal(ids, want) || got != n {
+		s.Errorf("Sessions = %q, SessionAll = %d, want %q", ids, got, want)
 	}
 }
 
