@@ -24,7 +24,8 @@ func TestAnyInterleavingWithLossesKeepsTheContract(t *testing.T) {
 				model: &model{T: t, random: seed(t), raw: raw, sessions: map[string]*modelSession{}, anyTTL: true},
 				log:   captureLog(t), of: map[*modelStore]int{},
 			}
-			two := &twoProcesses{site: &site{T: t, config: `{"max_retries":2,"outage_time":"0s"}`}}
+			m.indexed = m.random.IntN(2) == 0
+			two := &twoProcesses{site: &site{T: t, config: m.configure(`{"max_retries":2,"outage_time":"0s"}`)}}
 			for range 2 {
 				n := new(network)
 				m.networks = append(m.networks, n)

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -141,7 +142,9 @@ func TestAnyInterleavingKeepsTheContract(t *testing.T) {
 		t.Run(topology.name, func(t *testing.T) {
 			t.Parallel()
 			config, raw := topology.start(t)
-			m := &model{T: t, random: seed(t), p: open(t, config, life), raw: raw, sessions: map[string]*modelSession{}}
+			m := &model{T: t, random: seed(t), raw: raw, sessions: map[string]*modelSession{}}
+			m.indexed = m.random.IntN(2) == 0
+			m.p = open(t, m.configure(config), life)
 			for range 6 {
 				m.ids = append(m.ids, newID())
 			}
@@ -166,6 +169,26 @@ type model struct {
 	step     int
 	last     string
 	anyTTL   bool
+	indexed  bool // by the user under the key a
+}
+
+func (m *model) configure(config string) string {
+	if m.indexed {
+		return strings.Replace(config, "{", `{"user_key":"a",`, 1)
+	}
+	return config
+}
+
+// enteredInTheIndex checks that a session is found by its user, and that the index does not end before it.
+func (m *model) enteredInTheIndex(id string, user value) {
+	index := fmt.Sprintf("user:{%v}", user.real())
+	ends, err := m.raw.ZScore(index, id).Result()
+	if err != nil {
+		m.Errorf("the session %s of %v is not in the index: %v", id[:4], user.real(), err)
+	} else if left := m.raw.PTTL(id).Val(); ends < float64(time.Now().Add(left).Unix()) || m.raw.PTTL(index).Val() < left {
+		m.Errorf("the session %s of %v lives for %v, its entry until %v and the index for %v", id[:4], user.real(), left,
+			time.Unix(int64(ends), 0), m.raw.PTTL(index).Val())
+	}
 }
 
 func (m *model) did(format string, args ...any) { m.last = fmt.Sprintf(format, args...) }
@@ -323,6 +346,9 @@ func (m *model) check() {
 		}
 		if !maps.Equal(got, want.values) {
 			m.Errorf("session %d is %v, want %v", i, got, want.values)
+		}
+		if user, ok := got["a"]; ok && m.indexed {
+			m.enteredInTheIndex(id, user)
 		}
 		if m.anyTTL {
 			continue
