@@ -28,7 +28,7 @@ type Stats struct {
 	Dropped uint64 // entries that could not be encoded, and whose change was lost while the others were saved
 	Retries uint64 // round trips that were repeated because the connection failed or the server was not ready
 
-	Errors map[Kind]uint64 // operations that failed, or that lost something; only kinds that have occurred
+	Errors map[Kind]uint64 // operations that failed, or that lost something; it has every kind, also with 0
 
 	BytesRead    uint64 // of stored sessions, as they are in Redis
 	BytesWritten uint64 // of sessions that were to be saved
@@ -80,14 +80,12 @@ func (p *Provider) Stats() Stats {
 		Regenerated: c.regenerated.Load(), Destroyed: c.destroyed.Load(),
 		Dropped: c.dropped.Load(), Retries: c.retries.Load(),
 		BytesRead: c.bytesRead.Load(), BytesWritten: c.bytesWritten.Load(),
-		Errors: make(map[Kind]uint64),
+		Errors: make(map[Kind]uint64, len(kinds)),
 		Load:   c.load.snapshot(timeBounds, float64(time.Second)), Save: c.save.snapshot(timeBounds, float64(time.Second)),
 		Size: c.size.snapshot(sizeBounds, 1),
 	}
-	for kind := range c.errors {
-		if n := c.errors[kind].Load(); n > 0 {
-			s.Errors[kinds[kind]] = n
-		}
+	for i, kind := range kinds {
+		s.Errors[kind] = c.errors[i].Load()
 	}
 	if b := p.backend.Load(); b != nil {
 		s.InFlight = b.gate.inside()
