@@ -3,7 +3,8 @@
 //	go run ./examples/visits                              with a Redis inside the process, which ends with it
 //	REDIS_ADDR=127.0.0.1:6379 go run ./examples/visits    with a Redis server, where sessions survive a restart
 //
-// What it does with its sessions is in visits.go, how they are configured in app.conf. This file starts and ends it.
+// What it does with its sessions is in visits.go, how they are configured in app.conf, what /metrics and /healthz tell of them in
+// monitor.go. This file starts and ends it.
 package main
 
 import (
@@ -21,7 +22,7 @@ import (
 	"syscall"
 	"time"
 
-	_ "github.com/beego-session/redis" // registers the session provider "redis"
+	sessions "github.com/beego-session/redis" // registers the session provider "redis"
 
 	"github.com/alicebob/miniredis/v2"
 	"github.com/beego/beego/v2/server/web"
@@ -44,6 +45,7 @@ func main() {
 func run(addr string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	context.AfterFunc(ctx, stop) // who presses Ctrl-C twice does not want to wait
 
 	embedded := os.Getenv("REDIS_ADDR") == ""
 	if embedded {
@@ -115,36 +117,46 @@ func loadConfig() error {
 	return web.LoadAppConfig("ini", file)
 }
 
-// serve runs beego until ctx is done. Beego starts as usual, sessions and all, but hands out its handler where it would
-// listen, and with that leaves the port to be known, its errors to be returned, and the end to be quiet.
+// patience is how long requests under way may take to end once the process is told to.
+const patience = 10 * time.Second
+
+// serve runs beego until ctx is done. Then no request is accepted any more, those under way end, and with them save their
+// sessions, and only after that the sessions' connections to Redis are closed.
 func serve(ctx context.Context, addr string) error {
 	l, err := net.Listen("tcp", addr)
 	if err != nil {
 		return fmt.Errorf("%w: -addr takes another address", err)
 	}
+	app := startBeego()
+	provider := web.GlobalSessions.GetProvider().(*sessions.Provider)
+	server := &http.Server{Handler: monitor(app, provider), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 30 * time.Second}
+	ended := make(chan error)
+	go func() {
+		<-ctx.Done()
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		if server.Shutdown(ctx) != nil {
+			server.Close()
+		}
+		ended <- provider.Close(context.Background())
+	}()
+	fmt.Printf("visits: listening on http://%s/ (Ctrl-C ends it)\n", browsable(l.Addr()))
+	if err := server.Serve(l); err != http.ErrServerClosed {
+		return err
+	}
+	return <-ended
+}
+
+// startBeego starts beego as usual, sessions and all, but has it hand out its handler where it would listen. That leaves the
+// port to be known, its errors to be returned, and the end to be quiet.
+func startBeego() http.Handler {
 	started := make(chan http.Handler)
 	web.BConfig.Listen.EnableHTTP = false
 	go web.RunWithMiddleWares("", func(h http.Handler) http.Handler {
 		started <- h
 		return h
 	})
-	server := &http.Server{Handler: <-started, ReadTimeout: 30 * time.Second}
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		<-ctx.Done()
-		patience, cancel := context.WithTimeout(context.Background(), 2*time.Second)
-		defer cancel()
-		if server.Shutdown(patience) != nil {
-			server.Close()
-		}
-	}()
-	fmt.Printf("visits: listening on http://%s/ (Ctrl-C ends it)\n", browsable(l.Addr()))
-	if err := server.Serve(l); err != http.ErrServerClosed {
-		return err
-	}
-	<-ended
-	return nil
+	return <-started
 }
 
 // browsable is an address that a browser can open: that of the loopback where the server listens on all of them.

@@ -16,11 +16,15 @@ import (
 	"os/exec"
 	"regexp"
 	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/alicebob/miniredis/v2"
 	"github.com/beego-session/redis/internal/redistest"
+	"github.com/beego/beego/v2/server/web/session"
 	"github.com/go-redis/redis/v7"
 )
 
@@ -327,6 +331,7 @@ func TestEndsWithAnErrorThatSaysWhatToDo(t *testing.T) {
 }
 
 func TestEndsCleanlyThoughABrowserKeepsAConnectionOpen(t *testing.T) {
+	t.Parallel()
 	app := start(t, "")
 	idle, err := net.Dial("tcp", strings.Trim(app.url, "htp:/"))
 	if err != nil {
@@ -337,6 +342,99 @@ func TestEndsCleanlyThoughABrowserKeepsAConnectionOpen(t *testing.T) {
 	if rest := app.end(); rest != "" {
 		t.Errorf("it says at the end: %s", rest)
 	}
+}
+
+// It goes through a Redis that is slow, so that requests are at every stage when the application is told to end.
+func TestEndsUnderLoadWithoutLosingASession(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	slow := redistest.Proxy(t, server.Addr())
+	slow.SetDelay(10 * time.Millisecond)
+	const browsers = 16
+	late := 0
+	for n := range redistest.Times(5, 20) {
+		app := start(t, slow.Addr())
+		var all sync.WaitGroup
+		var told atomic.Bool
+		var answeredLate atomic.Int64
+		answers := make(chan struct{}, 1000)
+		answered := make([]int, browsers)
+		ids := make([]string, browsers)
+		for i := range browsers {
+			all.Add(1)
+			go func() {
+				defer all.Done()
+				b := newBrowser(t, app.url)
+				b.client.Transport = &http.Transport{}
+				defer b.client.CloseIdleConnections()
+				time.Sleep(time.Duration(i) * 5 * time.Millisecond) // else all are at the same stage
+				for b.visit() {
+					answered[i]++
+					ids[i] = b.id()
+					if told.Load() {
+						answeredLate.Add(1)
+					}
+					answers <- struct{}{}
+				}
+			}()
+		}
+		go func() {
+			all.Wait()
+			close(answers)
+		}()
+		for range 3*browsers + n {
+			<-answers
+		}
+		told.Store(true)
+		app.endBy(syscall.SIGTERM)
+		for range answers {
+		}
+		late += int(answeredLate.Load())
+		for i, want := range answered {
+			if want == 0 {
+				continue // it never learned its session's id
+			}
+			if got := savedVisits(t, server.Client(), ids[i]); got != want {
+				t.Errorf("round %d: %d visits were answered, and %d are in the session", n, want, got)
+			}
+		}
+	}
+	if late == 0 {
+		t.Error("no request was under way when the application was told to end")
+	}
+}
+
+// visit tells whether the page came, for as long as anybody listens: unlike load it does not end the test.
+func (b *browser) visit() bool {
+	b.t.Helper()
+	resp, err := b.client.Get(b.url)
+	if err != nil {
+		return false
+	}
+	defer resp.Body.Close()
+	if _, err := io.Copy(io.Discard, resp.Body); err != nil {
+		return false
+	}
+	if resp.StatusCode != http.StatusOK {
+		b.t.Errorf("status %d, want 200", resp.StatusCode)
+	}
+	return true
+}
+
+// savedVisits returns what a session in Redis says.
+func savedVisits(t *testing.T, client *redis.Client, id string) int {
+	t.Helper()
+	value, err := client.Get(id).Bytes()
+	if err != nil {
+		t.Errorf("session %.6s…: %v", id, err)
+		return 0
+	}
+	values, err := session.DecodeGob(value)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, _ := values["visits"].(int)
+	return n
 }
 
 // application is a running process of the application.
@@ -402,12 +500,18 @@ func start(t *testing.T, redisAddr string) *application {
 // end presses Ctrl-C, and returns what the application had yet to say on stdout.
 func (app *application) end() string {
 	app.t.Helper()
-	if err := app.cmd.Process.Signal(os.Interrupt); err != nil {
+	return app.endBy(os.Interrupt)
+}
+
+func (app *application) endBy(signal os.Signal) string {
+	app.t.Helper()
+	if err := app.cmd.Process.Signal(signal); err != nil {
 		app.t.Fatal(err)
 	}
+	defer time.AfterFunc(20*time.Second, func() { app.cmd.Process.Kill() }).Stop()
 	rest, _ := io.ReadAll(app.stdout)
 	if err := app.cmd.Wait(); err != nil {
-		app.t.Errorf("after Ctrl-C: %v, want exit status 0", err)
+		app.t.Errorf("after the signal %v: %v, want exit status 0", signal, err)
 	}
 	return string(rest)
 }
