@@ -350,7 +350,7 @@ func TestEndsUnderLoadWithoutLosingASession(t *testing.T) {
 	server := redistest.Start(t)
 	slow := redistest.Proxy(t, server.Addr())
 	slow.SetDelay(10 * time.Millisecond)
-	const browsers = 16
+	const browsers = 8
 	late := 0
 	for n := range redistest.Times(5, 20) {
 		app := start(t, slow.Addr())
@@ -367,7 +367,7 @@ func TestEndsUnderLoadWithoutLosingASession(t *testing.T) {
 				b := newBrowser(t, app.url)
 				b.client.Transport = &http.Transport{}
 				defer b.client.CloseIdleConnections()
-				time.Sleep(time.Duration(i) * 5 * time.Millisecond) // else all are at the same stage
+				time.Sleep(time.Duration(i) * 10 * time.Millisecond) // else all are at the same stage
 				for b.visit() {
 					answered[i]++
 					ids[i] = b.id()
@@ -382,7 +382,7 @@ func TestEndsUnderLoadWithoutLosingASession(t *testing.T) {
 			all.Wait()
 			close(answers)
 		}()
-		for range 3*browsers + n {
+		for range 2*browsers + n {
 			<-answers
 		}
 		told.Store(true)
@@ -453,7 +453,8 @@ func command(t *testing.T, redisAddr, addr string) *exec.Cmd {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(exe, "-addr", addr)
-	cmd.Env = append(os.Environ(), "VISITS_TEST_PROCESS=1", "REDIS_ADDR="+redisAddr)
+	cmd.Env = append(os.Environ(), "VISITS_TEST_PROCESS=1", "REDIS_ADDR="+redisAddr,
+		"GORACE="+os.Getenv("GORACE")+" atexit_sleep_ms=0") // the race detector sleeps for a second before it lets a process end
 	cmd.Dir = t.TempDir()
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
