@@ -10,7 +10,7 @@
 //	prometheus.WrapRegistererWith(prometheus.Labels{"site": "admin"}, prometheus.DefaultRegisterer).MustRegister(redisprom.New(admin))
 //
 // All names begin with beego_session_. Serve them beside beego's router and not through it, as examples/visits does: beego
-// starts a session for every request that it routes, and so for every scrape.
+// starts a session for every request that it routes, and so for every scrape, also on its admin pages.
 package redisprom
 
 import (

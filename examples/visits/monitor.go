@@ -19,7 +19,7 @@ import (
 // them to itself. They are not among beego's routes, because beego starts a session for each request of those.
 func monitor(app http.Handler, provider *sessions.Provider) http.Handler {
 	prometheus.MustRegister(redisprom.New(provider))
-	admin.AddHealthCheck("sessions", provider) // beego's admin pages, where they are enabled, show it as well
+	admin.AddHealthCheck("sessions", provider) // beego's admin pages, where EnableAdmin is on, show it as well
 	metrics := promhttp.Handler()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
@@ -33,7 +33,8 @@ func monitor(app http.Handler, provider *sessions.Provider) http.Handler {
 	})
 }
 
-// health answers whether all that beego knows to check is well, by a status that load balancers understand.
+// health answers whether all is well that was added to beego's health checks, by its status, as load balancers want it. That
+// of beego's own page is 200 whatever it finds.
 func health(w http.ResponseWriter) {
 	for name, check := range admin.AdminCheckList {
 		if err := check.Check(); err != nil {
