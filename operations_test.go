@@ -91,11 +91,25 @@ func TestStatsCountWhatIsDone(t *testing.T) {
 	set(t, mine, "a", 2)
 	mine.SessionRelease(ctx, nil)
 	counted("a late release", redis.Stats{Gone: 1})
+	set(t, mine, "a", 3)
+	mine.SessionRelease(ctx, nil)
+	counted("a later one", redis.Stats{Gone: 1})
+	if _, err := s.SessionExist(ctx, next); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.SessionDestroy(ctx, next); err != nil {
+		t.Fatal(err)
+	}
 	store := s.read(s, next)
+	set(t, store, "a", 2)
+	store.SessionRelease(ctx, nil)
+	counted("a session that is destroyed between SessionExist and SessionRead", redis.Stats{Absent: 1, Destroyed: 1, Gone: 1})
+	next = s.create("a", 1)
+	store = s.read(s, next)
 	s.raw.Del(next)
 	set(t, store, "a", 2)
 	store.SessionRelease(ctx, nil)
-	counted("a session that vanished", redis.Stats{Found: 1, Gone: 1, Errors: map[redis.Kind]uint64{redis.KindVanished: 1}})
+	counted("a session that vanished", redis.Stats{Found: 1, Absent: 1, Saved: 1, Created: 1, Gone: 1, Errors: map[redis.Kind]uint64{redis.KindVanished: 1}})
 	if err := s.SessionDestroy(ctx, next); err != nil {
 		t.Fatal(err)
 	}
@@ -120,7 +134,7 @@ func TestStatsCountWhatIsDone(t *testing.T) {
 	if last.BytesWritten == 0 || last.BytesRead == 0 || last.Size.Count() != last.Saved || last.Size.Sum != float64(last.BytesWritten) {
 		t.Errorf("%d bytes written, %d read, sizes %+v", last.BytesWritten, last.BytesRead, last.Size)
 	}
-	if last.Save.Count() != 6 || last.Load.Count() < last.Found+last.Absent || last.Save.Sum <= 0 || last.Save.Sum > 60 {
+	if last.Save.Count() != 7 || last.Load.Count() < last.Found+last.Absent || last.Save.Sum <= 0 || last.Save.Sum > 60 {
 		t.Errorf("durations: load %+v, save %+v", last.Load, last.Save)
 	}
 	if last.InFlight != 0 || last.Queued != 0 || last.Pool.Misses == 0 {

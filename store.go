@@ -118,6 +118,8 @@ func (s *SessionStore) release(ctx context.Context, create bool) {
 	b := s.backend
 	due, err := s.due()
 	switch {
+	case due == giveUp:
+		b.counters.gone.Add(1)
 	case err != nil:
 	case due == doNothing:
 		b.counters.unchanged.Add(1)
@@ -148,6 +150,7 @@ const (
 	doNothing action = iota
 	doTouch          // renew the life time
 	doSave
+	giveUp // there is no session to save into any more
 )
 
 // errVanished is the error of a request that changed a session which nobody has destroyed as far as is known.
@@ -157,12 +160,14 @@ var errVanished = failing{KindVanished, errors.New("the session no longer exists
 func (s *SessionStore) due() (action, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.gone {
-		if s.told || s.edits.none() || s.base.tombstone != "" {
-			return doNothing, nil
-		}
+	switch {
+	case s.gone && s.edits.none():
+		return doNothing, nil
+	case s.gone && (s.told || s.base.tombstone != ""):
+		return giveUp, nil
+	case s.gone:
 		s.told = true
-		return doNothing, errVanished
+		return giveUp, errVanished
 	}
 	if !s.base.present || !s.edits.none() || len(s.doubtful) > 0 {
 		return doSave, nil
