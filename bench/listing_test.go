@@ -4,6 +4,7 @@ package bench
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"runtime"
@@ -33,6 +34,7 @@ func TestListing(t *testing.T) {
 	fmt.Fprintf(&out, "\nOn %s.\n\n", machine([]findings{{server: s}}))
 	listAll(t, s, &out, sessions, rounds)
 	listBeside(t, s, &out, rounds, cell)
+	ofAUser(t, s, &out, rounds)
 	if *listing {
 		t.Log(out.String())
 	}
@@ -156,6 +158,56 @@ func listBeside(t *testing.T, s server, out *strings.Builder, rounds int, cell t
 		}
 		out.WriteString("\n")
 	}
+}
+
+// ofAUser measures what the index of users costs a save, and what it saves who looks for the sessions of one.
+func ofAUser(t *testing.T, s server, out *strings.Builder, rounds int) {
+	t.Helper()
+	const devices = 5
+	provider := func(config string) *redis.Provider {
+		p := new(redis.Provider)
+		if err := p.SessionInit(ctx, life, fmt.Sprintf(`{"save_path":%q%s}`, s.Addr(), config)); err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	with := provider(`,"user_key":"uid"`)
+	providers := []*redis.Provider{provider(""), with}
+	var first, again [2][]float64
+	var found, ended []float64
+	for range 20 * rounds {
+		user := newID()
+		for range devices {
+			for i, p := range providers {
+				store, err := p.SessionRead(ctx, newID())
+				if err != nil {
+					t.Fatal(err)
+				}
+				save := func(n int) float64 {
+					if err := errors.Join(store.Set(ctx, "uid", user), store.Set(ctx, "n", n)); err != nil {
+						t.Fatal(err)
+					}
+					began := time.Now()
+					store.SessionRelease(ctx, nil)
+					return microseconds(time.Since(began))
+				}
+				first[i], again[i] = append(first[i], save(1)), append(again[i], save(2))
+			}
+		}
+		began := time.Now()
+		if sessions, err := with.SessionsOf(ctx, user); err != nil || len(sessions) != devices {
+			t.Fatalf("%d sessions of a user, %v", len(sessions), err)
+		}
+		found, began = append(found, microseconds(time.Since(began))), time.Now()
+		if n, err := with.DestroyAll(ctx, user); err != nil || n != devices {
+			t.Fatalf("%d sessions destroyed, %v", n, err)
+		}
+		ended = append(ended, microseconds(time.Since(began)))
+	}
+	fmt.Fprintf(out, "\n| beside a million others | without user_key | with |\n|---|---|---|\n")
+	fmt.Fprintf(out, "| the first save of a session | %s µs | %s µs |\n", rounded(median(first[0]), 2), rounded(median(first[1]), 2))
+	fmt.Fprintf(out, "| the next save | %s µs | %s µs |\n", rounded(median(again[0]), 2), rounded(median(again[1]), 2))
+	fmt.Fprintf(out, "| SessionsOf a user with %d | | %s µs |\n| DestroyAll of these | | %s µs |\n", devices, rounded(median(found), 2), rounded(median(ended), 2))
 }
 
 // paced runs an operation again and again, with a pause after each, and returns how long each took.
