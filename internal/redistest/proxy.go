@@ -1,10 +1,13 @@
-// This file owns a TCP proxy that puts delay, hold-ups and cut connections between a client and a server.
+// This file owns a TCP proxy that puts delay, hold-ups, cut connections and replies that end early between a client and a
+// server.
 
 package redistest
 
 import (
 	"bytes"
 	"net"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -25,9 +28,16 @@ type ProxyT struct {
 	refuse  bool
 	release chan struct{} // while new connections are held: closed to let them go on
 	closed  bool
+	meddle  func(request []byte) *Fault
+}
 
-	loseTo    string // while a reply is to be lost: what is in its request
-	meanwhile func()
+// Fault is what a proxy does to one request. The zero value has the server execute it, and resets the connection instead of
+// handing on the reply.
+type Fault struct {
+	Answer    string  // the error that answers each command of the request, of which the server gets nothing; "": none
+	Meanwhile func()  // happens when there is a reply; nil: nothing
+	Part      float64 // of the reply is handed on, from 0 to less than 1: of what the server sends at once, up to 16 KB
+	Silent    bool    // the connection goes silent after that, instead of being reset
 }
 
 // Proxy starts a proxy to the target address.
@@ -121,29 +131,41 @@ func (p *ProxyT) Hold(hold bool) {
 // and nothing is reset.
 func (p *ProxyT) Silence() { p.silences.Add(1) }
 
+// Meddle makes the proxy ask what is to happen to each request, which is what a client sends at once, up to 16 KB: nil is
+// nothing, and so is an answer to a request that ends within a command. decide is called from several goroutines. A nil
+// decide ends it.
+func (p *ProxyT) Meddle(decide func(request []byte) *Fault) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.meddle = decide
+}
+
 // LoseReply makes the proxy lose the next reply to a request that holds the text: the server has executed it, meanwhile
 // happens, and then the connection is reset.
 func (p *ProxyT) LoseReply(text string, meanwhile func()) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.loseTo, p.meanwhile = text, meanwhile
+	var lost atomic.Bool
+	p.Meddle(func(request []byte) *Fault {
+		if !bytes.Contains(request, []byte(text)) || lost.Swap(true) {
+			return nil
+		}
+		return &Fault{Meanwhile: meanwhile}
+	})
 }
 
-// loses tells whether the reply to a request is to be lost, and what is to happen meanwhile.
-func (p *ProxyT) loses(request []byte) (meanwhile func(), lose bool) {
+// fault is what is to happen to a request.
+func (p *ProxyT) fault(request []byte) *Fault {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.loseTo == "" || !bytes.Contains(request, []byte(p.loseTo)) {
-		return nil, false
+	meddle := p.meddle
+	p.mu.Unlock()
+	if meddle == nil {
+		return nil
 	}
-	p.loseTo = ""
-	return p.meanwhile, true
+	return meddle(request)
 }
 
 func (p *ProxyT) serve(client net.Conn) {
 	defer client.Close()
 	since := p.silences.Load()
-	silent := func() bool { return p.silences.Load() != since }
 	p.mu.Lock()
 	refuse, release, target := p.refuse, p.release, p.target
 	p.mu.Unlock()
@@ -169,37 +191,79 @@ func (p *ProxyT) serve(client net.Conn) {
 	}
 	defer p.remove(server)
 
-	var asking atomic.Bool
-	var losing atomic.Pointer[func()]
+	var asking, mute atomic.Bool
+	var fault atomic.Pointer[Fault]
+	silent := func() bool { return mute.Load() || p.silences.Load() != since }
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		p.forward(server, client, silent, func(request []byte) bool {
-			if !asking.Swap(true) {
+		p.forward(server, client, silent, func(request []byte) (handOn []byte, goOn bool) {
+			first := !asking.Swap(true)
+			if first {
 				p.turns.Add(1)
 			}
-			if meanwhile, lose := p.loses(request); lose {
-				losing.Store(&meanwhile)
+			f := p.fault(request)
+			switch {
+			case f == nil:
+			case f.Answer == "":
+				fault.Store(f)
+			case first && commands(request) > 0:
+				asking.Store(false)
+				_, err := client.Write([]byte(strings.Repeat("-"+f.Answer+"\r\n", commands(request))))
+				return nil, err == nil
 			}
-			return true
+			return request, true
 		})
 	}()
-	p.forward(client, server, silent, func([]byte) bool {
+	p.forward(client, server, silent, func(reply []byte) (handOn []byte, goOn bool) {
 		asking.Store(false)
-		meanwhile := losing.Load()
-		if meanwhile == nil {
-			return true
+		f := fault.Load()
+		if f == nil {
+			return reply, true
 		}
-		(*meanwhile)()
+		if f.Meanwhile != nil {
+			f.Meanwhile()
+		}
+		part := reply[:int(f.Part*float64(len(reply)))]
+		if f.Silent {
+			mute.Store(true)
+			return part, true
+		}
+		_, _ = client.Write(part)
 		cut(client)
-		return false
+		return nil, false
 	})
 	<-done
 }
 
+// commands returns how many commands a request has, or 0 if it ends within one.
+func commands(request []byte) (n int) {
+	header := func(kind string) (value int, ok bool) {
+		line, rest, found := bytes.Cut(request, []byte("\r\n"))
+		digits, ok := strings.CutPrefix(string(line), kind)
+		value, err := strconv.Atoi(digits)
+		request = rest
+		return value, found && ok && err == nil
+	}
+	for ; len(request) > 0; n++ {
+		args, ok := header("*")
+		for range args {
+			var size int
+			if size, ok = header("$"); !ok || len(request) < size+len("\r\n") {
+				return 0
+			}
+			request = request[size+len("\r\n"):]
+		}
+		if !ok {
+			return 0
+		}
+	}
+	return n
+}
+
 // forward copies src to dst, later by the delay, until either ends; what is read while it is silent is lost. pass is called
-// for what is read, before it goes on, and decides whether it does.
-func (p *ProxyT) forward(dst, src net.Conn, silent func() bool, pass func([]byte) bool) {
+// for what is read; it returns what goes on of that, and whether more is to be read.
+func (p *ProxyT) forward(dst, src net.Conn, silent func() bool, pass func([]byte) (handOn []byte, goOn bool)) {
 	type chunk struct {
 		data []byte
 		due  time.Time
@@ -211,10 +275,11 @@ func (p *ProxyT) forward(dst, src net.Conn, silent func() bool, pass func([]byte
 			buf := make([]byte, 16<<10)
 			n, err := src.Read(buf)
 			if n > 0 && !silent() {
-				if !pass(buf[:n]) {
+				handOn, goOn := pass(buf[:n])
+				if !goOn {
 					return
 				}
-				chunks <- chunk{buf[:n], time.Now().Add(time.Duration(p.delay.Load()))}
+				chunks <- chunk{handOn, time.Now().Add(time.Duration(p.delay.Load()))}
 			}
 			if err != nil {
 				return

@@ -464,3 +464,54 @@ func TestProxyCountsDelaysHoldsCutsAndSilences(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestProxyMeddlesWithRequests(t *testing.T) {
+	s := redistest.Start(t)
+	p := redistest.Proxy(t, s.Addr())
+	c := newClient(t, &redis.Options{Addr: p.Addr(), PoolSize: 1, ReadTimeout: 200 * time.Millisecond})
+	value := strings.Repeat("v", 1000)
+	if err := c.Set("key", value, 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	p.Meddle(func(request []byte) *redistest.Fault {
+		for text, fault := range map[string]redistest.Fault{
+			"answered": {Answer: "BUSY for a test"},
+			"reset":    {},
+			"part":     {Part: 0.5},
+			"silent":   {Part: 0.5, Silent: true},
+		} {
+			if strings.Contains(string(request), text) {
+				return &fault
+			}
+		}
+		return nil
+	})
+	for text, want := range map[string]string{"answered": "BUSY for a test", "reset": "connection reset", "part": "connection reset", "silent": "i/o timeout"} {
+		before := s.Calls()["getset"]
+		cmds, err := c.Pipelined(func(pipe redis.Pipeliner) error {
+			pipe.GetSet("key", value)
+			pipe.GetSet("other key", text)
+			return nil
+		})
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", text, err)
+		}
+		if second := cmds[1].Err(); second == nil || !strings.Contains(second.Error(), want) {
+			t.Errorf("%s: the second command: %v", text, second)
+		}
+		executed := 2
+		if text == "answered" {
+			executed = 0
+		}
+		if n := s.Calls()["getset"] - before; n != executed {
+			t.Errorf("%s: %d commands were executed", text, n)
+		}
+		if got, err := c.Get("key").Result(); got != value {
+			t.Errorf("after %s: %.10q, %v", text, got, err)
+		}
+	}
+	p.Meddle(nil)
+	if err := c.Set("key", "answered", 0).Err(); err != nil {
+		t.Error(err)
+	}
+}
