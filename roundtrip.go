@@ -153,6 +153,7 @@ func (r *roundTrips) attemptCall(ctx context.Context, c *call) (doubtful bool, e
 	}
 	s, begun := r.server(cmds...), time.Now()
 	if outage := s.down.Load(); outage != nil {
+		failed(cmds, outage)
 		return false, outage
 	}
 	c.ctx, c.lanes, c.lost = ctx, s.lanes, false
