@@ -131,10 +131,16 @@ func TestTortureWorker(t *testing.T) {
 }
 
 // failures counts the lines that each goroutine logs: a release logs on the goroutine that called it.
-type failures struct{ lines sync.Map }
+type failures struct {
+	lines sync.Map
+	to    io.Writer // where they go as well; nil: to os.Stderr
+}
 
 func (f *failures) Write(p []byte) (int, error) {
 	f.lines.Store(goroutine(), f.count()+1)
+	if f.to != nil {
+		return f.to.Write(p)
+	}
 	return os.Stderr.Write(p)
 }
 
