@@ -4,9 +4,9 @@ import "time"
 
 // SetRefusalTime sets how long no script is tried after the server has refused one, and returns what puts it back.
 func SetRefusalTime(d time.Duration) (restore func()) {
-	old := refusalTime
-	refusalTime = d
-	return func() { refusalTime = old }
+	first, most := firstRefusalTime, refusalTime
+	firstRefusalTime, refusalTime = d, d
+	return func() { firstRefusalTime, refusalTime = first, most }
 }
 
 // SetAskInterval sets how long a server that had no IFEQ is not asked again, and returns what puts it back.

@@ -328,6 +328,7 @@ func TestScriptsAreTriedAgainOnceTheyAreAllowed(t *testing.T) {
 	}
 	config := fmt.Sprintf(`{"save_path":%q,"username":"app","password":"secret"}`, s.Addr())
 	user("-@scripting")
+	restore := redis.SetRefusalTime(time.Minute)
 	log := captureLog(t)
 	p := open(t, config, life)
 	site := &site{T: t, raw: s.Client(), Provider: p}
@@ -351,11 +352,21 @@ func TestScriptsAreTriedAgainOnceTheyAreAllowed(t *testing.T) {
 	user("-@scripting")
 	byScript()
 	user("+@scripting")
-	defer redis.SetRefusalTime(0)()
+	redis.SetRefusalTime(0)
 	if !byScript() {
 		t.Error("they are not tried after a while")
 	}
-	if n := strings.Count(log.String(), "refuses scripts"); n != 2 {
+
+	restore()
+	user("-@scripting")
+	byScript()
+	user("+@scripting")
+	refused := time.Now()
+	await(t, "scripts to be tried again", byScript)
+	if took := time.Since(refused); took > 20*time.Second {
+		t.Errorf("after a moment's refusal there were no scripts for %v", took)
+	}
+	if n := strings.Count(log.String(), "refuses scripts"); n != 3 {
 		t.Errorf("logged %d times:\n%s", n, log)
 	}
 }

@@ -37,7 +37,7 @@ type roundTrips struct {
 	pipes   sync.Pool // of *redis.Pipeline, empty
 	layout
 
-	refused   atomic.Int64 // when the server refused a script last, by sinceStart; 0: it runs them, as far as is known
+	refused   atomic.Pointer[refusal] // of scripts; nil: the server runs them, as far as is known
 	onRefusal func(error)  // is told so, once
 }
 
@@ -480,24 +480,44 @@ func (r *roundTrips) evalOnce(ctx context.Context, run run, name, script any) (r
 	e.call.cmds = append(append(append(e.cmds[:0], run.before...), &e.cmd), run.after...)
 	doubtful, err = r.deliverCall(ctx, &e.call)
 	if !run.aside {
-		if refused := r.refused.Load(); err == nil && refused != 0 {
-			r.refused.CompareAndSwap(refused, 0)
+		if refused := r.refused.Load(); err == nil && refused != nil {
+			r.refused.CompareAndSwap(refused, nil)
 		}
 		r.noteRefusal(e.cmd.Err())
 	}
 	return e.cmd.Val(), doubtful || err != nil && e.cmd.Err() == nil, err
 }
 
+// refusal is that of scripts by a server.
+type refusal struct {
+	at   int64         // when it refused one last, by sinceStart
+	wait time.Duration // until one is tried again
+}
+
+// What a server allows may change, and what it refused for a moment it must not refuse for long: without scripts a save can
+// lose an update. So one is tried again soon, and then ever more seldom.
+var (
+	firstRefusalTime = time.Second
+	refusalTime      = time.Minute
+)
+
 // noteRefusal takes note of the error of a script that the server refuses.
 func (r *roundTrips) noteRefusal(err error) {
-	if refusesScripts(err) && r.refused.Swap(sinceStart()) == 0 {
+	if !refusesScripts(err) || r.scriptless() {
+		return
+	}
+	last, now := r.refused.Load(), &refusal{sinceStart(), firstRefusalTime}
+	if last != nil {
+		now.wait = min(2*last.wait, refusalTime)
+	}
+	if r.refused.CompareAndSwap(last, now) && last == nil {
 		r.onRefusal(unwrap(err))
 	}
 }
 
 // askAgain has everything tried and asked again that a server has refused: it may be allowed, or another server, by now.
 func (r *roundTrips) askAgain() {
-	r.refused.Store(0)
+	r.refused.Store(nil)
 	r.swaps.asked.Store(0)
 	r.servers.Range(func(_, s any) bool {
 		s.(*server).swaps.asked.Store(0)
@@ -505,11 +525,8 @@ func (r *roundTrips) askAgain() {
 	})
 }
 
-// refusalTime is how long no script is tried after the server has refused one. What it is allowed may change.
-var refusalTime = time.Minute
-
 // scriptless tells that the server has refused scripts of late.
 func (r *roundTrips) scriptless() bool {
 	refused := r.refused.Load()
-	return refused != 0 && sinceStart()-refused < int64(refusalTime)
+	return refused != nil && sinceStart()-refused.at < int64(min(refused.wait, refusalTime))
 }
