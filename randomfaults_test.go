@@ -40,11 +40,7 @@ func TestTenThousandRequestsThroughRandomFaults(t *testing.T) {
 	const workers, sessions = 32, 50
 	requests := redistest.Times(2000, 10_000)
 	random := seed(t)
-	said := new(lockedBuffer)
-	log := &failures{to: said}
-	old := session.SLogger
-	session.SLogger = session.NewSessionLog(log)
-	defer func() { session.SLogger = old }()
+	said := captureLog(t)
 
 	all := fault{timeouts: timeouts{brief / 3, brief / 3, brief / 3, lengthy}}
 	var episodes []fault
@@ -57,6 +53,9 @@ func TestTenThousandRequestsThroughRandomFaults(t *testing.T) {
 	f := newFaulty(t, all, said)
 	// Two processes, that share nothing but the server.
 	processes := []*redis.Provider{f.Provider, f.another(all)}
+	for _, p := range processes {
+		p.OnError(noteLoss)
+	}
 	ids := make([]string, sessions)
 	for i := range ids {
 		ids[i] = f.owned(f.others)
@@ -119,9 +118,7 @@ func TestTenThousandRequestsThroughRandomFaults(t *testing.T) {
 				next := did.tried + 1 // the lowest bit that is free, as the others are those below it
 				did.tried |= next
 				set(t, store, key, n|next)
-				before := log.count()
-				store.SessionRelease(ctx, nil)
-				if log.count() != before {
+				if loses(store) {
 					lost.Add(1)
 					continue
 				}

@@ -38,7 +38,7 @@ type roundTrips struct {
 	layout
 
 	refused   atomic.Pointer[refusal] // of scripts; nil: the server runs them, as far as is known
-	onRefusal func(error)  // is told so, once
+	onRefusal func(error)             // is told so, once
 }
 
 // cluster is the client of a cluster, or nil.
