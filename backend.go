@@ -164,6 +164,12 @@ func (b *backend) exclusively(ctx context.Context, sid string, f func(context.Co
 
 func (b *backend) key(sid string) string { return b.keyPrefix + sid }
 
+// sessionID is the inverse of key, and tells whether it is a key of a session.
+func (b *backend) sessionID(key string) (sid string, ok bool) {
+	sid, ok = strings.CutPrefix(key, b.keyPrefix)
+	return sid, ok && b.checkID(sid) == nil
+}
+
 // maxIDLength is how long a session id may be, in bytes. beego's own have 32 hexadecimal digits, and a prefix.
 const maxIDLength = 512
 
@@ -227,6 +233,19 @@ func insideOf(provider any) (inside.Inside, error) {
 	defer b.gate.leave()
 	return inside.Inside{
 		Client: b.commands.client, Options: b.client, Addr: b.addr, Prefix: b.keyPrefix, Life: time.Duration(b.life) * time.Second, UserKey: b.userKey,
-		Masters: b.commands.masters,
+		Masters: b.commands.masters, SessionID: b.sessionID, Look: b.lookInside,
 	}, nil
+}
+
+// lookInside is inspect, for Inside.
+func (b *backend) lookInside(ctx context.Context, sids []string) ([]inside.Stored, error) {
+	found, err := b.inspect(background(ctx), sids)
+	if err != nil {
+		return nil, b.fail("look at sessions", "", err)
+	}
+	all := make([]inside.Stored, len(found))
+	for i, s := range found {
+		all[i] = inside.Stored{Value: s.value, Present: s.present, Expires: s.expires}
+	}
+	return all, nil
 }

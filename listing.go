@@ -85,8 +85,7 @@ func (b *backend) sessions(ctx context.Context) iter.Seq2[string, error] {
 					return
 				}
 				for _, key := range keys {
-					sid, ours := strings.CutPrefix(key, b.keyPrefix)
-					if ours && b.checkID(sid) == nil && met.add(sid) && !yield(sid, nil) {
+					if sid, ok := b.sessionID(key); ok && met.add(sid) && !yield(sid, nil) {
 						return
 					}
 				}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/beego-session/redis/internal/client"
+	"github.com/beego-session/redis/internal/record"
 	"github.com/go-redis/redis/v7"
 )
 
@@ -20,6 +21,19 @@ type Inside struct {
 
 	// Masters calls f for each server that has keys, with its address; in a cluster at the same time.
 	Masters func(f func(addr string, node Node) error) error
+
+	// SessionID returns which session a key is of, and whether it is of one.
+	SessionID func(key string) (sid string, ok bool)
+
+	// Look returns some sessions, one at least, as they are stored, in one round trip. Their life time is not renewed by that.
+	Look func(ctx context.Context, sids []string) ([]Stored, error)
+}
+
+// Stored is a session as it is stored.
+type Stored struct {
+	Value   record.Value
+	Present bool
+	Expires time.Time // zero where it does not expire
 }
 
 // Node is a client of one server.
