@@ -294,7 +294,7 @@ func TestCloseWaitsForWhatIsUnderWay(t *testing.T) {
 			t.Errorf("stored is %v", got)
 		}
 	}
-	if err := p.Close(nil); err != nil { //nolint:staticcheck // as beego does
+	if err := p.Close(ctx); err != nil {
 		t.Errorf("once more: %v", err)
 	}
 	if got := log.take(); got != "" {
