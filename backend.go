@@ -30,6 +30,7 @@ type backend struct {
 	requests *requests
 	counters *counters
 	failures *failures
+	noUser   sync.Once // that a value under user_key is none was said
 }
 
 // requests is what a process knows of the requests under way in it. It outlives a SessionInit, as they do.
@@ -148,6 +149,15 @@ func (b *backend) regenerate(ctx context.Context, oldsid, sid string) (found sto
 		}
 	}
 	return found, values, err
+}
+
+// destroy removes a session.
+func (b *backend) destroy(ctx context.Context, sid string) error {
+	err := b.exclusively(ctx, sid, func(ctx context.Context) error { return b.commands.remove(ctx, b.key(sid)) })
+	if err == nil {
+		b.counters.destroyed.Add(1)
+	}
+	return err
 }
 
 // exclusively runs f, which saves or removes the session, while nobody else in this process does. All of it, with the

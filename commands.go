@@ -4,6 +4,7 @@
 package redis
 
 import (
+	"cmp"
 	"context"
 	"encoding/hex"
 	"strings"
@@ -113,19 +114,26 @@ func (c *commands) fetch(ctx context.Context, key string, also ...redis.Cmder) (
 	return found(&l.get, &l.pttl), nil
 }
 
-// readAll is read of several.
+// readAll is read of several. A key of another type is no session.
 func (c *commands) readAll(ctx context.Context, keys []string) ([]stored, error) {
+	if len(keys) == 0 {
+		return nil, nil
+	}
 	var cmds []redis.Cmder
 	for _, key := range keys {
 		cmds = append(cmds, redis.NewStringCmd("get", key), redis.NewIntCmd("pttl", key))
 	}
-	if err := c.do(ctx, cmds...); err != nil && !isReply(err, "WRONGTYPE") {
-		return nil, err
+	if err := c.do(ctx, cmds...); err != nil && !isReply(err, "WRONGTYPE ") {
+		return nil, err // and the commands may still be under way
 	}
 	all := make([]stored, len(keys))
 	for i := range all {
-		if get := cmds[2*i].(*redis.StringCmd); get.Err() == nil {
-			all[i] = found(get, cmds[2*i+1].(*redis.IntCmd))
+		get, pttl := cmds[2*i].(*redis.StringCmd), cmds[2*i+1].(*redis.IntCmd)
+		switch err := cmp.Or(unwrap(get.Err()), unwrap(pttl.Err())); {
+		case err == nil:
+			all[i] = found(get, pttl)
+		case err != redis.Nil && !isReply(err, "WRONGTYPE "):
+			return nil, err
 		}
 	}
 	return all, nil

@@ -137,7 +137,11 @@ func (c *commands) copyAndRemove(ctx context.Context, oldKey, key string, life i
 		verdict, found, doubtful, err := c.removeCopied(forward, oldKey, old, version)
 		if err == nil && verdict == saved && found != old { // it was changed right before, and nobody else has it
 			doubtful = true
-			now, err = c.place(forward, key, now, found.Moved(record.NewVersion()), life)
+			moved := found.Moved(record.NewVersion())
+			if verdict, _, err = c.save(forward, key, now, moved, life, false); err == nil && verdict != saved {
+				return stored{}, errRemoved // the copy, by somebody who found it
+			}
+			now = written(moved, life)
 		}
 		switch {
 		case err != nil && !doubtful:
@@ -265,6 +269,11 @@ func (c *commands) removal(key string, version record.Version) string {
 
 // unremove takes back a removal, and then the copy. Without scripts the copy stays: the removal may still come.
 func (c *commands) unremove(ctx context.Context, key, copyKey string, copied record.Value, version record.Version, life int64) error {
+	if found, err := c.look(ctx, copyKey); err != nil {
+		return err
+	} else if !found.present && found.tombstone != "" {
+		return errRemoved
+	}
 	if c.apart.Load() {
 		return errors.New("no server can tell whether it was moved")
 	} else if c.scriptless() {

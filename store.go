@@ -205,10 +205,7 @@ func (s *SessionStore) changedInPlace() (bool, error) {
 
 func (s *SessionStore) touch(ctx context.Context) error {
 	b := s.backend
-	s.mu.Lock()
-	user := b.userOf(s.values)
-	s.mu.Unlock()
-	if err := b.list(ctx, user, s.sid); err != nil {
+	if err := b.listStored(ctx, s.sid); err != nil { // which another request may have made a user's
 		return err
 	}
 	if err := b.commands.touch(ctx, b.key(s.sid), b.life); err != nil {
@@ -289,10 +286,7 @@ func (s *SessionStore) draft(create bool) (*draft, bool, error) {
 	}
 	d := &draft{base: s.base, edits: s.edits}
 	var err error
-	d.user = s.backend.userOf(s.values)
-	var listing record.Listing
-	listing, d.enter = s.backend.listing(s.sid, d.user, s.base.value)
-	if d.value, d.dropped, err = s.encode(listing); err == nil {
+	if err = s.encode(d); err == nil {
 		s.edits = edits{}
 	}
 	return d, create, err
@@ -377,29 +371,34 @@ func (s *SessionStore) rebase(d draft, data record.Value) (changed bool, err err
 	return changed, nil
 }
 
-// encode encodes the values under a new version. One that cannot be encoded is dropped: it stays as it is in what is stored,
-// and does not take the others with it. The caller holds mu.
-func (s *SessionStore) encode(listing record.Listing) (value record.Value, dropped map[any]error, err error) {
+// encode encodes the values into a draft, under a new version. One that cannot be encoded is dropped: it stays as it is in what
+// is stored, and does not take the others with it. The caller holds mu.
+func (s *SessionStore) encode(d *draft) error {
 	version := record.NewVersion()
-	value, err = record.Encode(s.values, s.base.value, listing, version)
-	if err == nil {
-		return value, nil, nil
+	encode := func(values map[any]any) (err error) {
+		var listing record.Listing
+		d.user = s.backend.userOf(values)
+		listing, d.enter = s.backend.listing(s.sid, d.user, s.base.value)
+		d.value, err = record.Encode(values, s.base.value, listing, version)
+		return err
+	}
+	if encode(s.values) == nil {
+		return nil
 	}
 	old, err := decode(s.base.value)
 	if err != nil {
-		return "", nil, err
+		return err
 	}
 	values := maps.Clone(s.values)
-	dropped = gobmap.Failing(values)
-	for key := range dropped {
+	d.dropped = gobmap.Failing(values)
+	for key := range d.dropped {
 		if value, ok := old[key]; ok {
 			values[key] = value
 		} else {
 			delete(values, key)
 		}
 	}
-	value, err = record.Encode(values, s.base.value, listing, version)
-	return value, dropped, err
+	return encode(values)
 }
 
 // fits refuses a draft that is larger than a session may be, unless what is stored is no smaller.

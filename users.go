@@ -8,10 +8,14 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"math"
+	"reflect"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/beego-session/redis/internal/record"
+	"github.com/beego/beego/v2/server/web/session"
 	"github.com/go-redis/redis/v7"
 )
 
@@ -35,18 +39,19 @@ type SessionInfo struct {
 }
 
 // SessionsOf returns the sessions of a user, the one that was last seen first. The user is the value under the session's
-// user_key, in the form that fmt.Sprint gives it. It is an error where no user_key is configured.
+// user_key, a string or an integer of any kind. It is an error where no user_key is configured.
 //
-// A session is found from its first save on in which it has the user. One that was saved before user_key was configured, or
-// by a process without it, is found after it is next saved, or renewed once touch_interval has passed; so is one whose index
-// was lost because the server evicts keys.
+// A session is found from its first save on in which it has the user; one that gets a new id at this very moment may be missing
+// once. One that a process without this user_key, or beego's provider, has saved or renewed is found after it was next saved,
+// or renewed once touch_interval has passed. So is one whose index was lost, because the server evicts keys or has lost what it
+// had not yet replicated, if an hour, or a hundredth of the life time, has passed since it was last entered.
 func (p *Provider) SessionsOf(ctx context.Context, user string) ([]SessionInfo, error) {
 	b, err := p.begin()
 	if err != nil {
 		return nil, err
 	}
 	defer b.gate.leave()
-	sessions, err := b.sessionsOf(background(ctx), user)
+	sessions, _, err := b.sessionsOf(background(ctx), user)
 	if err != nil {
 		return nil, b.fail("list a user's sessions", "", err)
 	}
@@ -62,42 +67,61 @@ func (p *Provider) DestroyAll(ctx context.Context, user string, except ...string
 		return 0, err
 	}
 	defer b.gate.leave()
-	ctx = detached(ctx)
-	for range maxRounds {
-		sessions, err := b.sessionsOf(ctx, user)
-		if err != nil {
-			return destroyed, b.fail("destroy the sessions of a user", "", err)
-		}
-		sessions = slices.DeleteFunc(sessions, func(s SessionInfo) bool { return slices.Contains(except, s.ID) })
-		if len(sessions) == 0 {
-			return destroyed, nil
-		}
-		for _, s := range sessions {
-			if err := p.SessionDestroy(ctx, s.ID); err != nil {
-				return destroyed, err
-			}
-			destroyed++
-		}
+	if destroyed, err = b.destroyAll(detached(ctx), user, except); err != nil {
+		return destroyed, b.fail("destroy the sessions of a user", "", err)
 	}
-	return destroyed, b.fail("destroy the sessions of a user", "", errors.New("new ones keep being created: the user is logging in"))
+	return destroyed, nil
 }
 
 // maxRounds is how often DestroyAll looks for what came while it destroyed what it had found.
 const maxRounds = 16
+
+func (b *backend) destroyAll(ctx context.Context, user string, except []string) (destroyed int, err error) {
+	var known []string // that were in the index already when it was looked at the last time
+	for range maxRounds {
+		sessions, entered, err := b.sessionsOf(ctx, user)
+		if err != nil {
+			return destroyed, err
+		}
+		sessions = slices.DeleteFunc(sessions, func(s SessionInfo) bool { return slices.Contains(except, s.ID) })
+		for _, s := range sessions {
+			if err := b.destroy(ctx, s.ID); err != nil {
+				return destroyed, err
+			}
+			destroyed++
+		}
+		// A session may have moved from an id at which it was yet to be looked for to one at which it no longer was. Both were in the
+		// index by then, so that there the next round finds it.
+		slices.Sort(entered)
+		if len(sessions) == 0 && slices.Equal(entered, known) {
+			return destroyed, nil
+		}
+		known = entered
+	}
+	return destroyed, errors.New("new ones keep being created: the user is logging in")
+}
 
 // userOf returns whose a session is, empty for nobody's.
 func (b *backend) userOf(values map[any]any) string {
 	if b.userKey == "" {
 		return ""
 	}
-	switch user := values[b.userKey].(type) {
-	case nil:
+	value := values[b.userKey]
+	switch v := reflect.ValueOf(value); {
+	case value == nil:
 		return ""
-	case string:
-		return user
-	default:
-		return fmt.Sprint(user)
+	case v.Kind() == reflect.String:
+		return v.String()
+	case v.CanInt():
+		return strconv.FormatInt(v.Int(), 10)
+	case v.CanUint():
+		return strconv.FormatUint(v.Uint(), 10)
 	}
+	b.noUser.Do(func() {
+		session.SLogger.Printf("session/redis: sessions with a %T under the user_key %q are nobody's: "+
+			"put a string or an integer there that says who the user is", value, b.userKey)
+	})
+	return ""
 }
 
 // list enters sessions in the index of their user. Whatever makes a session, renews it or makes it a user's does that first:
@@ -122,41 +146,55 @@ func (b *backend) listMoving(ctx context.Context, oldsid, sid string) (user stri
 	if err != nil {
 		return "", err
 	}
-	values, err := old.value.Decode()
+	values, err := decode(old.value)
 	if err != nil {
-		return "", nil // nor is it moved
+		return "", err
 	}
 	user = b.userOf(values)
 	return user, b.list(ctx, user, sid, oldsid)
+}
+
+// listStored enters a session as it is stored now.
+func (b *backend) listStored(ctx context.Context, sid string) error {
+	if b.userKey == "" {
+		return nil
+	}
+	now, err := b.commands.read(ctx, b.key(sid))
+	if err != nil {
+		return err
+	}
+	values, err := decode(now.value)
+	if err != nil {
+		return err
+	}
+	return b.list(ctx, b.userOf(values), sid)
 }
 
 // listing returns what a session of a user is to be saved with, and whether it must be entered in the index before.
 func (b *backend) listing(id, user string, before record.Value) (l record.Listing, enter bool) {
 	l, now := before.Listing(), time.Now()
 	switch {
-	case b.userKey == "" || l.Since(id, user, now, listInterval(b.life)):
-		return l, false
 	case user == "":
 		return "", false
+	case l.Since(id, user, b.life, now, listInterval(b.life)):
+		return l, false
 	}
-	return record.NewListing(id, user, now), true
+	return record.NewListing(id, user, b.life, now), true
 }
 
-// sessionsOf returns the sessions of a user, and drops from the index what is none.
-func (b *backend) sessionsOf(ctx context.Context, user string) ([]SessionInfo, error) {
+// sessionsOf returns the sessions of a user, and what was entered in the index. It drops from that what is none.
+func (b *backend) sessionsOf(ctx context.Context, user string) (sessions []SessionInfo, entered []string, err error) {
 	if b.userKey == "" {
-		return nil, errors.New("user_key is not configured: it names the key under which a session has its user")
+		return nil, nil, errors.New("user_key is not configured: it names the key under which a session has its user")
 	}
-	entered, err := b.commands.listed(ctx, user)
-	if err != nil {
-		return nil, err
+	if entered, err = b.commands.listed(ctx, user); err != nil {
+		return nil, nil, err
 	}
-	var sessions []SessionInfo
 	var others []string
 	for ids := range slices.Chunk(entered, inspected) {
 		found, err := b.inspect(ctx, ids)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		for i, s := range found {
 			// Of a session that does not decode here it is not known whose it is now: it is whose it was.
@@ -167,8 +205,13 @@ func (b *backend) sessionsOf(ctx context.Context, user string) ([]SessionInfo, e
 			}
 		}
 	}
+	for ids := range slices.Chunk(others, inspected) {
+		if err := b.commands.unlist(ctx, user, ids); err != nil {
+			break // they are dropped the next time
+		}
+	}
 	slices.SortStableFunc(sessions, func(a, b SessionInfo) int { return b.LastSeen.Compare(a.LastSeen) })
-	return sessions, b.commands.unlist(ctx, user, b.life, others)
+	return sessions, entered, nil
 }
 
 // inspected is how many sessions are looked at in one round trip.
@@ -196,13 +239,16 @@ func (b *backend) checkIndex(ctx context.Context) error {
 	if b.userKey == "" {
 		return nil
 	}
-	key := surveys + hex.EncodeToString([]byte(record.NewVersion()))
-	err := b.commands.list(ctx, key, 1, key)
+	user := surveys + hex.EncodeToString([]byte(record.NewVersion()))
+	err := b.commands.list(ctx, user, 1, user)
 	if err == nil {
-		_, err = b.commands.listed(ctx, key)
+		_, err = b.commands.listed(ctx, user)
 	}
-	if err != nil {
-		err = fmt.Errorf("user_key needs an index of users, which needs sorted sets and for an ACL user the rights that the README names: %w", err)
+	if err == nil {
+		err = b.commands.do(ctx, redis.NewIntCmd("del", b.commands.index(user)))
+	}
+	if isReply(err, "") && !retryable(err) {
+		err = fmt.Errorf("user_key needs sorted sets, and for an ACL user the rights that the README names: %w", err)
 	}
 	return err
 }
@@ -248,12 +294,25 @@ func (c *commands) list(ctx context.Context, user string, life int64, ids ...str
 			return err
 		}
 	}
-	now := time.Now().Unix() // which differs from one process to another
-	add := []any{"zadd", key}
+	// The same, with the clock of this process, and with a look before it.
+	look := []redis.Cmder{redis.NewIntCmd("pttl", key)}
 	for _, id := range ids {
-		add = append(add, now+entryLife, id)
+		look = append(look, redis.NewFloatCmd("zscore", key, id))
 	}
-	return c.do(ctx, redis.NewIntCmd(add...), redis.NewIntCmd("zremrangebyscore", key, "-inf", now), redis.NewIntCmd("expire", key, entryLife))
+	if err := c.do(ctx, look...); err != nil {
+		return err
+	}
+	now := time.Now().Unix()
+	add := []any{"zadd", key}
+	for i, id := range ids {
+		ends := max(float64(now+entryLife), math.Floor(look[1+i].(*redis.FloatCmd).Val()))
+		add = append(add, strconv.FormatFloat(ends+float64(now%(1<<18))/(1<<18), 'g', 17, 64), id)
+	}
+	write := []redis.Cmder{redis.NewIntCmd(add...), redis.NewIntCmd("zremrangebyscore", key, "-inf", now)}
+	if look[0].(*redis.IntCmd).Val() < entryLife*1000 {
+		write = append(write, redis.NewIntCmd("expire", key, entryLife))
+	}
+	return c.do(ctx, write...)
 }
 
 // listed returns the sessions in the index of a user.
@@ -265,17 +324,14 @@ func (c *commands) listed(ctx context.Context, user string) ([]string, error) {
 
 // unlist drops from the index of a user what was found to be none of theirs, but not what is about to become it. Without scripts
 // it stays until it would have ended.
-func (c *commands) unlist(ctx context.Context, user string, life int64, ids []string) error {
-	if len(ids) == 0 || c.scriptless() {
+func (c *commands) unlist(ctx context.Context, user string, ids []string) error {
+	if c.scriptless() {
 		return nil
 	}
-	args := []any{c.entryLife(life), c.tombstoneLife}
+	args := []any{c.tombstoneLife}
 	for _, id := range ids {
 		args = append(args, id)
 	}
 	_, _, err := c.eval(ctx, run{script: unlistScript, keys: []string{c.index(user)}, args: args, aside: true})
-	if refusesScripts(unwrap(err)) {
-		return nil
-	}
 	return err
 }

@@ -4,6 +4,8 @@ package redis_test
 
 import (
 	"context"
+	"encoding/gob"
+	"errors"
 	"fmt"
 	"reflect"
 	"slices"
@@ -45,6 +47,12 @@ func (s *site) wantSessionsOf(user string, ids ...string) {
 	if got := idsOf(s, s.Provider, user); !slices.Equal(got, ids) {
 		s.Errorf("the sessions of %s are %q, want %q", user, got, ids)
 	}
+}
+
+// entry is a session in the index, as one with the life time of the suite is entered so many seconds ago.
+func entry(id string, age int64) *goredis.Z {
+	entered := time.Now().Unix() - age
+	return &goredis.Z{Member: id, Score: float64(entered+life+10+1+300) + float64(entered%(1<<18))/(1<<18)}
 }
 
 func usersSessions(s *site) {
@@ -189,19 +197,17 @@ func indexOutlives(s *site) {
 func indexForgets(s *site) {
 	s, prefix := s.withUsers()
 	index := prefix + "user:{ann}"
-	now := time.Now().Unix()
-	entry := func(id string, age int64) {
-		s.raw.ZAdd(index, &goredis.Z{Member: id, Score: float64(now - age + life + 10 + 1 + 300)})
-	}
+	enter := func(id string, age int64) { s.raw.ZAdd(index, entry(id, age)) }
 	entered := func() []string { return s.raw.ZRange(index, 0, -1).Val() }
 	mine, bobs := s.create("uid", "ann"), s.create("uid", "bob")
-	entry("old-and-nowhere", 400)
-	entry("young-and-nowhere", 200)
-	entry(bobs, 400)
+	enter("old-and-nowhere", 400)
+	enter("young-and-nowhere", 200)
+	enter("entered-by-a-clock-that-was-ahead", -60)
+	enter(bobs, 400)
 	s.wantSessionsOf("ann", mine)
 	got := entered()
 	slices.Sort(got)
-	want := []string{mine, "young-and-nowhere"}
+	want := []string{mine, "young-and-nowhere", "entered-by-a-clock-that-was-ahead"}
 	slices.Sort(want)
 	scriptless := s.Name() != "" && strings.Contains(s.Name(), "without_scripts")
 	if !scriptless && !slices.Equal(got, want) { // without them it stays until it would have ended
@@ -209,7 +215,7 @@ func indexForgets(s *site) {
 	}
 
 	// What has ended is dropped whenever the user logs in.
-	entry("ended", life+400)
+	enter("ended", life+400)
 	s.create("uid", "ann")
 	if slices.Contains(entered(), "ended") {
 		s.Error("what has ended is still in the index")
@@ -275,7 +281,7 @@ func TestNoSessionIsMissingInTheIndex(t *testing.T) {
 			defer wg.Done()
 			id := newID()
 			for i, choice := range choices {
-				user := fmt.Sprint("user", (g+choice)%5)
+				user := fmt.Sprint("user", (g+choice)%20)
 				switch {
 				case choice < 10:
 					id = newID()
@@ -343,39 +349,65 @@ func TestNoSessionIsMissingInTheIndex(t *testing.T) {
 	}
 }
 
-// between does something after each command of a name.
+// between does something before or after each command of a name, and each pipeline that has it.
 type between struct {
 	hook
-	command string
-	do      func()
+	command    string
+	before, do func()
 }
 
-func (h *between) AfterProcess(_ context.Context, cmd goredis.Cmder) error {
-	if cmd.Name() == h.command {
+func (h *between) BeforeProcess(ctx context.Context, cmd goredis.Cmder) (context.Context, error) {
+	return h.BeforeProcessPipeline(ctx, []goredis.Cmder{cmd})
+}
+
+func (h *between) AfterProcess(ctx context.Context, cmd goredis.Cmder) error {
+	return h.AfterProcessPipeline(ctx, []goredis.Cmder{cmd})
+}
+
+func (h *between) BeforeProcessPipeline(ctx context.Context, cmds []goredis.Cmder) (context.Context, error) {
+	if h.before != nil && h.has(cmds) {
+		h.before()
+	}
+	return ctx, nil
+}
+
+func (h *between) AfterProcessPipeline(_ context.Context, cmds []goredis.Cmder) error {
+	if h.do != nil && h.has(cmds) {
 		h.do()
 	}
 	return nil
 }
 
-func (h *between) AfterProcessPipeline(ctx context.Context, cmds []goredis.Cmder) error {
-	return h.AfterProcess(ctx, cmds[0])
+func (h *between) has(cmds []goredis.Cmder) bool {
+	return slices.ContainsFunc(cmds, func(cmd goredis.Cmder) bool { return cmd.Name() == h.command })
+}
+
+// indexedOn is a site with an index on a server.
+func indexedOn(t *testing.T, s *redistest.Server, life int64) *site {
+	return &site{T: t, raw: s.Client(), Provider: open(t, fmt.Sprintf(`{"save_path":%q,"user_key":"uid"}`, s.Addr()), life)}
+}
+
+// hookedOn is a provider with an index, on a client with a hook.
+func hookedOn(t *testing.T, s *redistest.Server, h goredis.Hook, life int64) *redis.Provider {
+	t.Helper()
+	client := goredis.NewClient(&goredis.Options{Addr: s.Addr()})
+	t.Cleanup(func() { client.Close() })
+	p := redis.NewProvider(client)
+	if err := p.SessionInit(ctx, life, `{"user_key":"uid"}`); err != nil {
+		t.Fatal(err)
+	}
+	client.AddHook(h)
+	return p
 }
 
 // TestWhoIsAboutToSaveIsNotDropped has somebody enter a session anew between the look of another at the index and its dropping.
 func TestWhoIsAboutToSaveIsNotDropped(t *testing.T) {
 	s := redistest.Start(t)
-	old := float64(time.Now().Unix() - 400 + life + 10 + 1 + 300)
-	enter := func(score float64) { s.Client().ZAdd("user:{ann}", &goredis.Z{Member: "nowhere", Score: score}) }
-	client := goredis.NewClient(&goredis.Options{Addr: s.Addr()})
-	t.Cleanup(func() { client.Close() })
-	hook := &between{command: "zrange", do: func() { enter(old + 400) }}
-	client.AddHook(hook)
-	p := redis.NewProvider(client)
-	if err := p.SessionInit(ctx, life, `{"user_key":"uid"}`); err != nil {
-		t.Fatal(err)
-	}
+	enter := func(age int64) { s.Client().ZAdd("user:{ann}", entry("nowhere", age)) }
+	hook := &between{command: "zrange", do: func() { enter(0) }}
+	p := hookedOn(t, s, hook, life)
 	for _, again := range []bool{true, false} {
-		if enter(old); !again {
+		if enter(400); !again {
 			hook.do = func() {}
 		}
 		if ids := idsOf(t, p, "ann"); len(ids) > 0 {
@@ -414,23 +446,265 @@ func TestARefusedIndexIsNoRefusalOfScripts(t *testing.T) {
 
 func TestALogInAtTheMomentOfARegenerateIsFound(t *testing.T) {
 	s := redistest.Start(t)
-	client := goredis.NewClient(&goredis.Options{Addr: s.Addr()})
-	t.Cleanup(func() { client.Close() })
-	p := redis.NewProvider(client)
-	if err := p.SessionInit(ctx, life, `{"user_key":"uid"}`); err != nil {
-		t.Fatal(err)
-	}
-	site := &site{T: t, raw: s.Client(), Provider: open(t, fmt.Sprintf(`{"save_path":%q,"user_key":"uid"}`, s.Addr()), life)}
+	site := indexedOn(t, s, life)
 	id, next := site.create("a", 1), newID()
 	logIn := sync.OnceFunc(func() {
 		store := site.read(site, id)
 		set(t, store, "uid", "ann")
 		store.SessionRelease(ctx, nil)
 	})
-	client.AddHook(&between{command: "get", do: logIn})
+	p := hookedOn(t, s, &between{command: "get", do: logIn}, life)
 	store, err := p.SessionRegenerate(ctx, id, next)
 	if err != nil || store.Get(ctx, "uid") != "ann" {
 		t.Fatalf("the log-in was not before the move: %v", err)
 	}
 	site.wantSessionsOf("ann", next)
+}
+
+// wantNone checks that DestroyAll has left none of some sessions.
+func (s *site) wantNone(destroyed int, err error, ids ...string) {
+	s.Helper()
+	if err != nil {
+		s.Errorf("DestroyAll: %v", err)
+	}
+	for i, id := range ids {
+		if s.raw.Exists(id).Val() != 0 {
+			s.Errorf("DestroyAll = %d, and session %d lives", destroyed, i)
+		}
+	}
+}
+
+func TestDestroyAllFollowsASessionThatMoves(t *testing.T) {
+	for _, command := range []string{"zrange", "get"} {
+		s := redistest.Start(t)
+		site := indexedOn(t, s, life)
+		id, next := "z"+newID(), "a"+newID()
+		store := site.read(site, id)
+		set(t, store, "uid", "ann")
+		store.SessionRelease(ctx, nil)
+		if command == "get" { // the new id is looked for before the move, and the old one after it
+			s.Client().ZAdd("user:{ann}", &goredis.Z{Member: next, Score: 1 + float64(time.Now().Unix())})
+			for i := range 150 {
+				s.Client().ZAdd("user:{ann}", entry(fmt.Sprint("m", i), 0))
+			}
+		}
+		move := sync.OnceFunc(func() {
+			if _, err := site.SessionRegenerate(ctx, id, next); err != nil {
+				t.Error(err)
+			}
+		})
+		n, err := hookedOn(t, s, &between{command: command, do: move}, life).DestroyAll(ctx, "ann")
+		site.wantNone(n, err, id, next)
+	}
+}
+
+func TestARegenerateThatIsTakenBackDoesNotUndoDestroyAll(t *testing.T) {
+	for _, topology := range lossyTopologies {
+		t.Run(topology.name, func(t *testing.T) {
+			raw, connect := topology.start(t)
+			s := &twoProcesses{site: &site{T: t, raw: raw, config: `{"outage_time":"0s","user_key":"uid"}`}, network: new(network), log: captureLog(t)}
+			s.Provider, s.other = s.open(connect, s.network), s.open(connect, nil)
+			id, next := s.create("uid", "ann"), newID()
+			s.network.lose(moving(topology.scripts, topology.oneServer), always, func() {
+				if _, err := s.other.DestroyAll(ctx, "ann"); err != nil {
+					t.Error(err)
+				}
+			})
+			_, _ = s.SessionRegenerate(ctx, id, next)
+			s.wantNone(0, nil, id, next)
+		})
+	}
+}
+
+// Without scripts a session that was changed right before it is taken away is put under its new id a second time.
+func TestARegenerateWithoutScriptsDoesNotUndoDestroyAll(t *testing.T) {
+	s := redistest.Start(t, "--user", "app on >secret ~* +@all -@scripting")
+	captureLog(t)
+	config := fmt.Sprintf(`{"save_path":%q,"username":"app","password":"secret","user_key":"uid"}`, s.Addr())
+	site := &site{T: t, raw: s.Client(), Provider: open(t, config, life)}
+	id, next := site.create("uid", "ann"), newID()
+	client := goredis.NewClient(&goredis.Options{Addr: s.Addr(), Username: "app", Password: "secret"})
+	t.Cleanup(func() { client.Close() })
+	p := redis.NewProvider(client)
+	if err := p.SessionInit(ctx, life, `{"user_key":"uid"}`); err != nil {
+		t.Fatal(err)
+	}
+	client.AddHook(&between{
+		command: "renamenx",
+		before: func() {
+			store := site.read(site, id)
+			set(t, store, "n", 1)
+			store.SessionRelease(ctx, nil)
+		},
+		do: func() {
+			if _, err := site.DestroyAll(ctx, "ann"); err != nil {
+				t.Error(err)
+			}
+		},
+	})
+	_, err := p.SessionRegenerate(ctx, id, next)
+	site.wantNone(0, nil, id, next)
+	if err == nil {
+		t.Error("the regenerate succeeded")
+	}
+}
+
+func TestDestroyAllEndsWhereItBegan(t *testing.T) {
+	s := redistest.Start(t)
+	site := indexedOn(t, s, life)
+	ids := []string{site.create("uid", "ann"), site.create("uid", "ann")}
+	var p *redis.Provider
+	closed, begun := make(chan error, 1), false
+	otherwise := func() {
+		if begun {
+			return
+		}
+		begun = true
+		if err := p.SessionInit(ctx, life, `{"user_key":"uid","key_prefix":"new:"}`); err != nil {
+			t.Error(err)
+		}
+		go func() { closed <- p.Close(ctx) }()
+		await(t, "Close", func() bool {
+			_, err := p.SessionExist(ctx, ids[0])
+			return errors.Is(err, redis.ErrClosed)
+		})
+	}
+	p = hookedOn(t, s, &between{command: "zrange", do: otherwise}, life)
+	n, err := p.DestroyAll(ctx, "ann")
+	site.wantNone(n, err, ids...)
+	if err := <-closed; err != nil || n != 2 {
+		t.Errorf("DestroyAll = %d, Close: %v", n, err)
+	}
+}
+
+func TestWhatCannotBeLookedAtIsNotTakenForNone(t *testing.T) {
+	s := redistest.Start(t)
+	id := indexedOn(t, s, life).create("uid", "ann")
+	s.Client().ZAdd("user:{ann}", &goredis.Z{Member: "0", Score: 1 + float64(time.Now().Unix())}, entry(id, 400))
+	s.Client().LPush("0", "of another type")
+	s.Client().Do("acl", "setuser", "app", "on", ">secret", "~user:*", "~survey:*", "~gone:*", "~0", "+@all")
+	p := open(t, fmt.Sprintf(`{"save_path":%q,"username":"app","password":"secret","user_key":"uid"}`, s.Addr()), life)
+	if n, err := p.DestroyAll(ctx, "ann"); err == nil {
+		t.Errorf("DestroyAll = %d, though it could not look", n)
+	}
+	if _, err := s.Client().ZScore("user:{ann}", id).Result(); err != nil {
+		t.Error("the session was dropped from the index")
+	}
+}
+
+// TestProcessesWithOtherLifeTimes has them share sessions, as during a deploy that changes it.
+func TestProcessesWithOtherLifeTimes(t *testing.T) {
+	const day, hour = 24 * 3600, 3600
+	s := redistest.Start(t, "--user", "app on >secret ~* +@all -@scripting")
+	captureLog(t)
+	outlived := func(what, user, id string) {
+		t.Helper()
+		index := "user:{" + user + "}"
+		lives := s.Client().TTL(id).Val()
+		ends := time.Duration(s.Client().ZScore(index, id).Val()-float64(time.Now().Unix())) * time.Second
+		if left := s.Client().TTL(index).Val(); ends < lives || left < lives {
+			t.Errorf("%s: the session lives for %v, its entry for %v and the index for %v", what, lives, ends, left)
+		}
+	}
+	short, long := indexedOn(t, s, hour), indexedOn(t, s, day)
+	id := short.create("uid", "ann")
+	store := long.read(long, id)
+	set(t, store, "a", 1)
+	store.SessionRelease(ctx, nil)
+	outlived("saved with a longer one", "ann", id)
+
+	id = long.create("uid", "bob")
+	dying := hookedOn(t, s, &between{command: "expire", before: func() { panic("the process ends") }}, hour)
+	func() {
+		defer func() { _ = recover() }()
+		short.read(dying, id).SessionRelease(ctx, nil)
+		t.Error("it lives on")
+	}()
+	outlived("entered with a shorter one, and not renewed", "bob", id)
+
+	for user, config := range map[string]string{"eve": "", "dan": `,"username":"app","password":"secret"`} {
+		config = fmt.Sprintf(`{"save_path":%q,"user_key":"uid"%s}`, s.Addr(), config)
+		long := &site{T: t, raw: s.Client(), Provider: open(t, config, day)}
+		id := long.create("uid", user)
+		short := &site{T: t, raw: s.Client(), Provider: open(t, config, hour)}
+		short.create("uid", user)
+		outlived("beside one with a shorter life time", user, id)
+	}
+
+	id = newID()
+	about := sync.OnceFunc(func() { long.wantSessionsOf("joe") })
+	saving := hookedOn(t, s, &between{command: "evalsha", do: about}, hour)
+	store = short.read(saving, id)
+	set(t, store, "uid", "joe")
+	store.SessionRelease(ctx, nil)
+	long.wantSessionsOf("joe", id)
+}
+
+func TestARequestFromBeforeTheLogInRenewsItAsTheUsers(t *testing.T) {
+	const day = 24 * 3600
+	s := redistest.Start(t)
+	site := indexedOn(t, s, day)
+	id := site.create("a", 1)
+	s.Client().Expire(id, day/2*time.Second)
+	before := site.read(site, id)
+	store := site.read(site, id)
+	set(t, store, "uid", "ann")
+	store.SessionRelease(ctx, nil)
+	s.Client().Expire(id, day/2*time.Second)
+	s.Client().ZAdd("user:{ann}", &goredis.Z{Member: id, Score: float64(time.Now().Unix() + day/2 + 600)})
+	before.SessionRelease(ctx, nil)
+	if ends := s.Client().ZScore("user:{ann}", id).Val() - float64(time.Now().Unix()); ends < s.Client().TTL(id).Val().Seconds() {
+		t.Errorf("the session lives for %v, its entry for %.0f s", s.Client().TTL(id).Val(), ends)
+	}
+}
+
+type (
+	userName   string
+	userNumber uint8
+	userStruct struct{ Name string }
+)
+
+func init() {
+	gob.Register(userName(""))
+	gob.Register(userNumber(0))
+	gob.Register(userStruct{})
+}
+
+func TestWhoIsAUser(t *testing.T) {
+	s := redistest.Start(t)
+	site, log := indexedOn(t, s, life), captureLog(t)
+	for user, value := range map[string]any{"ann": userName("ann"), "7": userNumber(7), "-1": int64(-1), "0": 0, "a b\n{}": "a b\n{}"} {
+		id := site.create("uid", value)
+		site.wantSessionsOf(user, id)
+	}
+	if log.String() != "" {
+		t.Errorf("log: %s", log)
+	}
+	for range 3 {
+		site.create("uid", "")
+		site.create("uid", userStruct{"eve"})
+	}
+	if n := strings.Count(log.String(), "userStruct"); n != 1 || strings.Contains(log.String(), "eve") {
+		t.Errorf("said %d times that a struct is no user: %s", n, log)
+	}
+	for _, key := range s.Client().Keys("user:*").Val() {
+		if strings.Contains(key, "eve") || key == "user:{}" {
+			t.Errorf("there is an index %s", key)
+		}
+	}
+}
+
+func TestAProcessWithoutAnIndexLeavesNoMarkOfIt(t *testing.T) {
+	s := redistest.Start(t)
+	with := indexedOn(t, s, life)
+	without := open(t, s.Addr(), life)
+	id := with.create("uid", "ann")
+	store := with.read(without, id)
+	set(t, store, "a", 1)
+	store.SessionRelease(ctx, nil)
+	s.Client().Del("user:{ann}")
+	store = with.read(with, id)
+	set(t, store, "a", 2)
+	store.SessionRelease(ctx, nil)
+	with.wantSessionsOf("ann", id)
 }

@@ -14,7 +14,7 @@
 // reserves an id.
 //
 // In front of the versions there may be an entry of the tag 0xe3, when the session was created, in seconds since 1970, and
-// one of 0xec, for whom and when it was entered in the index of its user: four bytes of a digest of id and user, and four of
+// one of 0xec, for whom and when it was entered in the index of its user: four bytes of a digest of id, user and life time, and four of
 // seconds since 1970. Entries of other tags are kept there as they are: they are for what a session may come to have, as a
 // life time of its own.
 //
@@ -26,6 +26,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/binary"
+	"fmt"
 	"time"
 
 	"github.com/beego-session/redis/internal/gobmap"
@@ -51,21 +52,21 @@ type Version string
 // Listing is an entry that says that a session is in the index of its user, or empty.
 type Listing string
 
-// NewListing returns the listing of a session that is entered in the index of its user now.
-func NewListing(id, user string, now time.Time) Listing {
-	digest := sha256.Sum256([]byte(id + "\x00" + user))
+// NewListing returns the listing of a session that is entered in the index of its user now, for a life time in seconds.
+func NewListing(id, user string, life int64, now time.Time) Listing {
+	digest := sha256.Sum256(fmt.Appendf(nil, "%s\x00%d\x00%s", id, life, user))
 	entry := append([]byte{listingTag}, digest[:4]...)
 	return Listing(binary.BigEndian.AppendUint32(entry, uint32(now.Unix())))
 }
 
-// Since tells whether the listing is that of a session and user that began within an interval before or after now. (Clocks
-// differ.)
-func (l Listing) Since(id, user string, now time.Time, interval time.Duration) bool {
+// Since tells whether the listing is that of a session, user and life time that began within an interval before or after now.
+// (Clocks differ.)
+func (l Listing) Since(id, user string, life int64, now time.Time, interval time.Duration) bool {
 	if l == "" {
 		return false
 	}
 	listed := time.Unix(int64(binary.BigEndian.Uint32([]byte(l[5:]))), 0)
-	return l == NewListing(id, user, listed) && now.Sub(listed).Abs() < interval
+	return l == NewListing(id, user, life, listed) && now.Sub(listed).Abs() < interval
 }
 
 func created(now time.Time) string {

@@ -182,11 +182,11 @@ func TestAListingIsReplacedAndTheCreationStays(t *testing.T) {
 	var value record.Value
 	var err error
 	for i := range 20 {
-		l := record.NewListing("id", fmt.Sprint("user", i), now)
+		l := record.NewListing("id", fmt.Sprint("user", i), 60, now)
 		if value, err = record.Encode(map[any]any{"n": 1}, value, l, record.NewVersion()); err != nil {
 			t.Fatal(err)
 		}
-		if got := value.Listing(); got != l || !got.Since("id", fmt.Sprint("user", i), now, time.Minute) {
+		if got := value.Listing(); got != l || !got.Since("id", fmt.Sprint("user", i), 60, now, time.Minute) {
 			t.Errorf("save %d: the listing is %x, want %x", i, got, l)
 		}
 	}
@@ -198,11 +198,12 @@ func TestAListingIsReplacedAndTheCreationStays(t *testing.T) {
 	}
 	l := value.Moved(record.NewVersion()).Listing()
 	for what, since := range map[string]bool{
-		"another id":    l.Since("other", "user19", now, time.Minute),
-		"another user":  l.Since("id", "user1", now, time.Minute),
-		"long ago":      l.Since("id", "user19", now.Add(2*time.Minute), time.Minute),
-		"a wrong clock": l.Since("id", "user19", now.Add(-2*time.Minute), time.Minute),
-		"none":          record.Listing("").Since("", "", time.Unix(0, 0), time.Minute),
+		"another id":        l.Since("other", "user19", 60, now, time.Minute),
+		"another user":      l.Since("id", "user1", 60, now, time.Minute),
+		"another life time": l.Since("id", "user19", 61, now, time.Minute),
+		"long ago":          l.Since("id", "user19", 60, now.Add(2*time.Minute), time.Minute),
+		"a wrong clock":     l.Since("id", "user19", 60, now.Add(-2*time.Minute), time.Minute),
+		"none":              record.Listing("").Since("", "", 60, time.Unix(0, 0), time.Minute),
 	} {
 		if since {
 			t.Errorf("listed: %s", what)
