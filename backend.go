@@ -129,7 +129,7 @@ func (b *backend) read(ctx context.Context, sid string) (found stored, removed b
 }
 
 // regenerate moves a session and decodes it.
-func (b *backend) regenerate(ctx context.Context, oldsid, sid string) (found stored, values map[any]any, err error) {
+func (b *backend) regenerate(ctx context.Context, oldsid, sid string, failures *untold) (found stored, values map[any]any, err error) {
 	defer b.requests.looks.Changed(sid)
 	var user string
 	if b.checkID(oldsid) != nil {
@@ -145,7 +145,7 @@ func (b *backend) regenerate(ctx context.Context, oldsid, sid string) (found sto
 		err = errors.Join(err, b.commands.giveBack(ctx, b.key(oldsid), b.key(sid), found.value, b.life))
 	} else if now := b.userOf(values); now != user { // by another request, right before the move
 		if err := b.list(ctx, now, sid); err != nil {
-			b.tell(ctx, "regenerate", sid, err)
+			failures.add("regenerate", sid, err)
 		}
 	}
 	return found, values, err

@@ -85,9 +85,9 @@ func (f Failure) LogValue() slog.Value {
 
 // OnError has a function called for each failure that no caller can be told: a release that could not save or renew, an
 // entry that could not be encoded, a changed session that is gone, sessions that could not be counted. ctx has the values
-// of the request's context, and is not cancelled. The function runs in the request, and several may be in it at a time.
-// With nil, as at first, failures are logged to session.SLogger: five of a kind in a second, and how many there were beyond
-// these.
+// of the request's context, and is not cancelled. The function runs in the request, and several may be in it at a time. It may do
+// anything with the provider and the session, and Close does not wait for it. With nil, as at first, failures are logged to
+// session.SLogger: five of a kind in a second, and how many there were beyond these.
 func (p *Provider) OnError(f func(ctx context.Context, failure Failure)) {
 	if f == nil {
 		p.failures.hook.Store(nil)
@@ -114,6 +114,23 @@ func (b *backend) tell(ctx context.Context, operation, sid string, err error) {
 		return
 	}
 	b.failures.log(f)
+}
+
+// untold are failures that are told when their operation has left the lock of its session and the gate: the function that they
+// are told to may do anything with both.
+type untold []struct {
+	operation, sid string
+	err            error
+}
+
+func (u *untold) add(operation, sid string, err error) {
+	*u = append(*u, untold{{operation, sid, err}}...)
+}
+
+func (b *backend) tellAll(ctx context.Context, failures untold) {
+	for _, f := range failures {
+		b.tell(ctx, f.operation, f.sid, f.err)
+	}
 }
 
 // failures is what is told of them.

@@ -214,6 +214,33 @@ func TestOnErrorIsToldWhatNoCallerCanBe(t *testing.T) {
 	}
 }
 
+func TestWhoIsToldMayDoAnythingWithTheProvider(t *testing.T) {
+	s, _ := onMiniredis(t, `"read_timeout":"100ms","write_timeout":"100ms","dial_timeout":"100ms"`)
+	type unregistered struct{ A int }
+	id := s.create("n", 1)
+	store := s.read(s, id)
+	set(t, store, "bad", []any{unregistered{1}})
+	told := 0
+	s.OnError(func(ctx context.Context, f redis.Failure) {
+		told++
+		if err := s.SessionDestroy(ctx, id); err != nil {
+			t.Error(err)
+		}
+		store.SessionRelease(ctx, nil)
+		if err := s.Close(ctx); err != nil {
+			t.Error(err)
+		}
+		if err := s.SessionInit(ctx, life, s.config); err != nil {
+			t.Error(err)
+		}
+	})
+	store.SessionRelease(ctx, nil)
+	if told != 1 {
+		t.Errorf("told %d times", told)
+	}
+	s.gone(id)
+}
+
 func TestAnOutageLogsAFewLines(t *testing.T) {
 	t.Cleanup(redis.SetLinesPerSecond(5))
 	s, m := onMiniredis(t, "")

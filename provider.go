@@ -225,13 +225,15 @@ func (p *Provider) SessionRegenerate(ctx context.Context, oldsid, sid string) (s
 	if err != nil {
 		return nil, err
 	}
+	var failures untold
+	defer func() { b.tellAll(ctx, failures) }() // when the gate is left
 	defer b.gate.leave()
 	if err := b.checkID(sid); err != nil {
 		return nil, b.fail("regenerate to", sid, err)
 	}
 	store := &SessionStore{backend: b, sid: sid}
 	err = b.exclusively(ctx, oldsid, func(ctx context.Context) (err error) {
-		store.base, store.values, err = b.regenerate(ctx, oldsid, sid)
+		store.base, store.values, err = b.regenerate(ctx, oldsid, sid, &failures)
 		return err
 	})
 	if err != nil {

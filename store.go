@@ -115,6 +115,13 @@ func (s *SessionStore) SessionReleaseIfPresent(ctx context.Context, _ http.Respo
 }
 
 func (s *SessionStore) release(ctx context.Context, create bool) {
+	var failures untold
+	s.finish(ctx, create, &failures)
+	s.backend.tellAll(ctx, failures)
+}
+
+// finish does what a release has to do.
+func (s *SessionStore) finish(ctx context.Context, create bool, failures *untold) {
 	b := s.backend
 	due, err := s.due()
 	switch {
@@ -131,15 +138,15 @@ func (s *SessionStore) release(ctx context.Context, create bool) {
 	default:
 		defer b.gate.leave()
 		begun := time.Now()
-		err = b.exclusively(ctx, s.sid, func(ctx context.Context) error { return s.save(ctx, create) })
+		err = b.exclusively(ctx, s.sid, func(ctx context.Context) error { return s.save(ctx, create, failures) })
 		b.counters.save.since(begun)
 	}
 	switch {
 	case err == nil:
 	case due == doTouch:
-		b.tell(ctx, "renew the life time of", s.sid, err)
+		failures.add("renew the life time of", s.sid, err)
 	default:
-		b.tell(ctx, "save", s.sid, fmt.Errorf("the changes of this request are lost: %w", err))
+		failures.add("save", s.sid, fmt.Errorf("the changes of this request are lost: %w", err))
 	}
 }
 
@@ -230,7 +237,7 @@ type draft struct {
 }
 
 // save brings the changes into Redis. The caller holds the lock of the id, so that there is one draft at a time.
-func (s *SessionStore) save(ctx context.Context, create bool) error {
+func (s *SessionStore) save(ctx context.Context, create bool, failures *untold) error {
 	b := s.backend
 	for conflicts := 0; ; conflicts++ {
 		d, create, err := s.draft(create)
@@ -254,7 +261,7 @@ func (s *SessionStore) save(ctx context.Context, create bool) error {
 			b.counters.wrote(d)
 			for key, reason := range d.dropped {
 				b.counters.dropped.Add(1)
-				b.tell(ctx, "save", s.sid, failing{KindUnencodable, fmt.Errorf("the change of the key %.60q is lost: %w", fmt.Sprint(key), reason)})
+				failures.add("save", s.sid, failing{KindUnencodable, fmt.Errorf("the change of the key %.60q is lost: %w", fmt.Sprint(key), reason)})
 			}
 			return nil
 		case missing:
