@@ -492,3 +492,109 @@ func TestASessionThatGrowsTooLargeIsNotSaved(t *testing.T) {
 	}
 	s.gone(store.SessionID(ctx))
 }
+
+func TestASessionThatIsTooLargeMayFitIntoWhatAnotherRequestHasLeft(t *testing.T) {
+	s, _ := onMiniredis(t, `"max_session_bytes":1000`)
+	id := s.create("filler", strings.Repeat("x", 800))
+	mine, theirs := s.read(s, id), s.read(s, id)
+	_ = theirs.Delete(ctx, "filler")
+	theirs.SessionRelease(ctx, nil)
+	set(t, mine, "basket", strings.Repeat("y", 400))
+	mine.SessionRelease(ctx, nil)
+	s.holds(id, "basket", strings.Repeat("y", 400))
+}
+
+func TestOfASessionThatIsTooLargeIsToldOnceAndItLivesOn(t *testing.T) {
+	s, _ := onMiniredis(t, `"max_session_bytes":1000`)
+	told := 0
+	s.OnError(func(context.Context, redis.Failure) { told++ })
+	id := s.create("n", 1)
+	s.raw.Expire(id, time.Minute)
+	store := s.read(s, id)
+	for range 2 {
+		set(t, store, "basket", strings.Repeat("x", 1000))
+		store.SessionRelease(ctx, nil)
+		store.SessionRelease(ctx, nil)
+	}
+	if told != 2 {
+		t.Errorf("of two changes that were not saved it is told %d times", told)
+	}
+	if left := s.ttl(id); left < (life-10)*time.Second {
+		t.Errorf("the session of an active user lives for %v", left)
+	}
+
+	// Nor is anything lost that was not to be saved.
+	told = 0
+	set(t, store, "basket", strings.Repeat("x", 1000))
+	if err := s.SessionDestroy(ctx, id); err != nil {
+		t.Fatal(err)
+	}
+	store.SessionRelease(ctx, nil)
+	store = s.read(s, newID())
+	set(t, store, "basket", strings.Repeat("x", 1000))
+	releaseIfPresent(ctx, store)
+	if told != 0 {
+		t.Errorf("told %d times", told)
+	}
+}
+
+func TestOfAnEntryThatCannotBeEncodedIsToldOnce(t *testing.T) {
+	type unregistered struct{ A int }
+	s, _ := onMiniredis(t, "")
+	told := 0
+	s.OnError(func(context.Context, redis.Failure) { told++ })
+	store := s.read(s, newID())
+	for range 2 {
+		set(t, store, "bad", []any{unregistered{1}})
+		for n := range 2 {
+			set(t, store, "n", n)
+			store.SessionRelease(ctx, nil)
+		}
+	}
+	if dropped := s.Stats().Dropped; told != 2 || dropped != 2 {
+		t.Errorf("of two changes that were lost it is told %d times, and %d are counted", told, dropped)
+	}
+}
+
+func TestStatsCountEachReleaseOnce(t *testing.T) {
+	s, _ := onMiniredis(t, `"skip_empty":true`)
+	counted := func(what string, want redis.Stats, timed uint64) {
+		t.Helper()
+		got := s.Stats()
+		if got.Saved != want.Saved || got.Touched != want.Touched || got.Unchanged != want.Unchanged || got.Gone != want.Gone || got.Save.Count() != timed {
+			t.Errorf("%s: counted %+v", what, got)
+		}
+	}
+	s.read(s, newID()).SessionRelease(ctx, nil)
+	releaseIfPresent(ctx, s.read(s, newID()))
+	counted("new and empty ones", redis.Stats{Unchanged: 2}, 0)
+	store := s.read(s, newID())
+	set(t, store, "n", 1)
+	releaseIfPresent(ctx, store)
+	counted("a new one that is not to be created", redis.Stats{Unchanged: 3}, 1)
+	id := s.create("n", 1)
+	counted("one that is", redis.Stats{Saved: 1, Unchanged: 3}, 2)
+	s.raw.Expire(id, time.Minute)
+	store = s.read(s, id)
+	s.raw.Del(id)
+	store.SessionRelease(ctx, nil)
+	counted("one that expires before it is renewed", redis.Stats{Saved: 1, Unchanged: 3, Gone: 1}, 2)
+}
+
+func TestARenewalKeepsToOneTimeLimit(t *testing.T) {
+	t.Parallel()
+	s, m := onMiniredis(t, "")
+	proxy := redistest.Proxy(t, m.Addr())
+	p := open(t, fmt.Sprintf(`{"save_path":%q,"user_key":"uid","read_timeout":"200ms","write_timeout":"50ms","dial_timeout":"50ms"}`, proxy.Addr()), life)
+	id := s.create("uid", "ann")
+	s.raw.Expire(id, time.Minute)
+	store := s.read(p, id)
+	s.raw.ScriptFlush()
+	told := 0
+	p.OnError(func(context.Context, redis.Failure) { told++ })
+	proxy.SetDelay(60 * time.Millisecond) // each way, three times: of the digest of list.lua, its source, and EXPIRE
+	store.SessionRelease(ctx, nil)
+	if told != 1 || p.Stats().Touched != 0 {
+		t.Error("it took more than the 300 ms of one operation")
+	}
+}

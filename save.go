@@ -56,16 +56,7 @@ type saving struct {
 // conflict it returns what it found.
 func (c *commands) save(ctx context.Context, key string, read stored, value record.Value, life int64, create bool) (v verdict, theirs record.Value, err error) {
 	if !read.present && !create {
-		found, err := c.look(ctx, key)
-		switch {
-		case err != nil:
-			return 0, "", err
-		case found.tombstone != "" && found.tombstone != read.tombstone:
-			return gone, "", nil
-		case !found.present:
-			return missing, "", nil
-		}
-		return conflict, found.value, nil
+		return c.foresee(ctx, key, read, create)
 	}
 	s := &saving{commands: c, key: key, base: read, value: value, life: life}
 	server := c.serverOf(key)
@@ -88,6 +79,22 @@ func (c *commands) save(ctx context.Context, key string, read stored, value reco
 		return v, theirs, err
 	}
 	return s.byLook(ctx)
+}
+
+// foresee tells what would become of a save.
+func (c *commands) foresee(ctx context.Context, key string, read stored, create bool) (v verdict, theirs record.Value, err error) {
+	found, err := c.look(ctx, key)
+	switch {
+	case err != nil:
+		return 0, "", err
+	case read.present && !found.present, !read.present && found.tombstone != "" && found.tombstone != read.tombstone:
+		return gone, "", nil
+	case found.present != read.present, found.value != read.value:
+		return conflict, found.value, nil
+	case !found.present && !create:
+		return missing, "", nil
+	}
+	return saved, "", nil
 }
 
 // settled returns what became of a save that found another value: whether it had been done before, if a reply was lost.

@@ -18,9 +18,9 @@ type Stats struct {
 	Saved     uint64 // releases that wrote a session, and of these
 	Created   uint64 // those that wrote a new one
 	Merged    uint64 // times that a save met what another request had saved meanwhile, and was done again on that
-	Touched   uint64 // releases that renewed the life time of a session that they had only read
+	Touched   uint64 // releases that renewed the life time of a session and saved nothing
 	Unchanged uint64 // releases that had nothing to do
-	Gone      uint64 // releases that saved nothing because their session had been destroyed, regenerated or had expired
+	Gone      uint64 // releases that saved or renewed nothing because their session had been destroyed, regenerated or had expired
 
 	Regenerated uint64 // sessions that got a new id
 	Destroyed   uint64 // SessionDestroy that succeeded, also of a session that there was not

@@ -35,6 +35,8 @@ type SessionStore struct {
 	shared   map[any]struct{} // keys whose value a handler holds too and may change in place
 	gone     bool             // the session existed and does no longer: it is never saved
 	told     bool             // that its changes are lost
+	refused  bool             // and told so, because it is too large; until something is set or deleted
+	unfit    map[any]error    // keys of which it was told that they cannot be encoded, until they are set or deleted
 }
 
 // Set puts a value under a key. A value that could not be saved is refused here: one under a key that is not hashable
@@ -56,7 +58,7 @@ func (s *SessionStore) Set(ctx context.Context, key, value any) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.values[key] = value
-	s.edits.add(key)
+	s.edit(key)
 	s.share(key, value)
 	return nil
 }
@@ -83,9 +85,16 @@ func (s *SessionStore) Delete(_ context.Context, key any) error {
 	defer s.mu.Unlock()
 	if _, ok := s.values[key]; ok {
 		delete(s.values, key)
-		s.edits.add(key)
+		s.edit(key)
 	}
 	return nil
+}
+
+// edit takes note of a key that was set or deleted. The caller holds mu.
+func (s *SessionStore) edit(key any) {
+	s.edits.add(key)
+	s.refused = false
+	delete(s.unfit, key)
 }
 
 // Flush removes all keys, also those that another request is adding.
@@ -94,7 +103,7 @@ func (s *SessionStore) Flush(context.Context) error {
 	defer s.mu.Unlock()
 	s.values = make(map[any]any)
 	s.edits = edits{flushed: true}
-	s.shared = nil
+	s.shared, s.unfit, s.refused = nil, nil, false
 	return nil
 }
 
@@ -123,7 +132,7 @@ func (s *SessionStore) release(ctx context.Context, create bool) {
 // finish does what a release has to do.
 func (s *SessionStore) finish(ctx context.Context, create bool, failures *untold) {
 	b := s.backend
-	due, err := s.due()
+	due, err := s.due(create)
 	switch {
 	case due == giveUp:
 		b.counters.gone.Add(1)
@@ -134,7 +143,7 @@ func (s *SessionStore) finish(ctx context.Context, create bool, failures *untold
 		err = ErrClosed
 	case due == doTouch:
 		defer b.gate.leave()
-		err = s.touch(detached(ctx))
+		err = s.touch(limit(detached(ctx), time.Now().Add(b.commands.timeLimit)))
 	default:
 		defer b.gate.leave()
 		begun := time.Now()
@@ -164,7 +173,7 @@ const (
 var errVanished = failing{KindVanished, errors.New("the session no longer exists: it has expired, was evicted, or another program has removed it")}
 
 // due finds what a release has to do.
-func (s *SessionStore) due() (action, error) {
+func (s *SessionStore) due(create bool) (action, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
@@ -176,21 +185,34 @@ func (s *SessionStore) due() (action, error) {
 		s.told = true
 		return giveUp, errVanished
 	}
-	if !s.base.present || !s.edits.none() || len(s.doubtful) > 0 {
+	switch edited := !s.edits.none() || len(s.doubtful) > 0; {
+	case edited, !s.base.present && s.creates(create):
 		return doSave, nil
+	case !s.base.present:
+		return doNothing, nil
 	}
 	if changed, err := s.changedInPlace(); changed || err != nil {
 		return doSave, err
 	}
-	expires, life := s.base.expires, time.Duration(s.backend.life)*time.Second
-	left := time.Until(expires)
-	switch {
-	case expires.IsZero() && life == 0:
-		return doNothing, nil
-	case expires.IsZero() || life == 0, left > life, life-left >= s.backend.touchInterval:
+	if s.renewable() {
 		return doTouch, nil
 	}
 	return doNothing, nil
+}
+
+// creates tells whether a release creates a session that there is not. The caller holds mu.
+func (s *SessionStore) creates(create bool) bool {
+	return create && !(s.backend.skipEmpty && len(s.values) == 0)
+}
+
+// renewable tells whether the life time is due to be renewed. The caller holds mu.
+func (s *SessionStore) renewable() bool {
+	expires, life := s.base.expires, time.Duration(s.backend.life)*time.Second
+	if expires.IsZero() || life == 0 {
+		return !expires.IsZero() || life != 0
+	}
+	left := time.Until(expires)
+	return left > life || life-left >= s.backend.touchInterval
 }
 
 // changedInPlace compares the values that a handler may have changed with those that were read. The caller holds mu.
@@ -215,8 +237,12 @@ func (s *SessionStore) touch(ctx context.Context) error {
 	if err := b.listStored(ctx, s.sid); err != nil { // which another request may have made a user's
 		return err
 	}
-	if err := b.commands.touch(ctx, b.key(s.sid), b.life); err != nil {
+	switch there, err := b.commands.renew(ctx, b.key(s.sid), b.life); {
+	case err != nil:
 		return err
+	case !there:
+		b.counters.gone.Add(1)
+		return nil
 	}
 	b.counters.touched.Add(1)
 	s.mu.Lock()
@@ -244,27 +270,36 @@ func (s *SessionStore) save(ctx context.Context, create bool, failures *untold) 
 		if err != nil || d == nil {
 			return err
 		}
-		if err = b.fits(d); err == nil && d.enter {
-			err = b.list(ctx, d.user, s.sid)
+		var became verdict
+		var theirs record.Value
+		if refusal := b.fits(d); refusal != nil {
+			became, theirs, err = b.commands.foresee(ctx, b.key(s.sid), d.base, create)
+			if err != nil {
+				return s.putBack(*d, err)
+			} else if became == saved { // else there may be room in what the session is by now
+				return s.refuse(ctx, *d, refusal)
+			}
+		} else {
+			if d.enter {
+				if err := b.list(ctx, d.user, s.sid); err != nil {
+					return s.putBack(*d, err)
+				}
+			}
+			if became, theirs, err = b.commands.save(ctx, b.key(s.sid), d.base, d.value, b.life, create); err != nil {
+				s.doubt(*d)
+				return err
+			}
 		}
-		if err != nil {
-			return s.putBack(*d, err)
-		}
-		verdict, theirs, err := b.commands.save(ctx, b.key(s.sid), d.base, d.value, b.life, create)
-		if err != nil {
-			s.doubt(*d)
-			return err
-		}
-		switch verdict {
+		switch became {
 		case saved:
-			s.settle(written(d.value, b.life))
 			b.counters.wrote(d)
-			for key, reason := range d.dropped {
+			for key, reason := range s.settle(written(d.value, b.life), d.dropped) {
 				b.counters.dropped.Add(1)
 				failures.add("save", s.sid, failing{KindUnencodable, fmt.Errorf("the change of the key %.60q is lost: %w", fmt.Sprint(key), reason)})
 			}
 			return nil
 		case missing:
+			b.counters.unchanged.Add(1)
 			return s.putBack(*d, nil)
 		case gone:
 			return s.bury(ctx, *d)
@@ -273,6 +308,7 @@ func (s *SessionStore) save(ctx context.Context, create bool, failures *untold) 
 		if err != nil {
 			return s.putBack(*d, err)
 		} else if !changed {
+			b.counters.unchanged.Add(1)
 			return nil // it was new and unchanged, and another request has created it; or it had been saved before
 		}
 		b.counters.merged.Add(1)
@@ -287,7 +323,7 @@ func (s *SessionStore) save(ctx context.Context, create bool, failures *untold) 
 func (s *SessionStore) draft(create bool) (*draft, bool, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	create = create && !(s.backend.skipEmpty && len(s.values) == 0)
+	create = s.creates(create)
 	if !s.base.present && !create && s.edits.none() && len(s.doubtful) == 0 {
 		return nil, false, nil
 	}
@@ -299,11 +335,16 @@ func (s *SessionStore) draft(create bool) (*draft, bool, error) {
 	return d, create, err
 }
 
-// settle says that the session was saved, so that no earlier draft is in doubt any more.
-func (s *SessionStore) settle(base stored) {
+// settle says that the session was saved, so that no earlier draft is in doubt any more, but for keys that were dropped. It returns
+// those of which it is not told yet.
+func (s *SessionStore) settle(base stored, dropped map[any]error) (untold map[any]error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.base, s.doubtful = base, nil
+	s.base, s.doubtful, s.refused = base, nil, false
+	untold = maps.Clone(dropped)
+	maps.DeleteFunc(untold, func(key any, _ error) bool { return s.unfit[key] != nil })
+	s.unfit = dropped
+	return untold
 }
 
 // maxDoubtful is how many releases of one store may fail before the oldest is no longer told from the one after it.
@@ -326,6 +367,23 @@ func (s *SessionStore) putBack(d draft, err error) error {
 	defer s.mu.Unlock()
 	s.edits = d.edits.then(s.edits)
 	return err
+}
+
+// refuse undoes draft, which is too large. The session is in use all the same: its life time is renewed if that is due. It is told
+// once.
+func (s *SessionStore) refuse(ctx context.Context, d draft, refusal error) error {
+	_ = s.putBack(d, nil)
+	s.mu.Lock()
+	renew := s.base.present && s.renewable()
+	if s.refused {
+		refusal = nil
+	}
+	s.refused = true
+	s.mu.Unlock()
+	if renew {
+		return errors.Join(refusal, s.touch(ctx))
+	}
+	return refusal
 }
 
 // bury finds out why there is no session any more.
