@@ -47,10 +47,10 @@ type looked struct {
 
 // connect makes the commands of a configuration, on a client of the application if it has one. Its own client is closed
 // when the last provider and the last session that use it are gone, so that a request under way never finds it closed.
-func connect(c config, own redis.UniversalClient, addr string, counted *counters) *commands {
+func connect(c config, own redis.UniversalClient, addr string, gate *gate, counted *counters) *commands {
 	r := &roundTrips{
 		client: own, maxRetries: c.maxRetries, minBackoff: c.minBackoff, maxBackoff: c.maxBackoff,
-		outageTime: c.outageTime, timeLimit: c.operationTime(), retries: &counted.retries,
+		outageTime: c.outageTime, timeLimit: c.operationTime(), retries: &counted.retries, gate: gate,
 	}
 	if own == nil {
 		var once sync.Once
@@ -61,8 +61,11 @@ func connect(c config, own redis.UniversalClient, addr string, counted *counters
 			})
 		}
 		r.client = client.New(c.client)
-		r.owner = &owner{r.client}
-		runtime.SetFinalizer(r.owner, func(o *owner) { go o.client.Close() })
+		r.owner = &owner{r.client, gate}
+		runtime.SetFinalizer(r.owner, func(o *owner) { go o.close() })
+		gate.own(r.client, r.timeLimit)
+	} else {
+		gate.own(nil, r.timeLimit)
 	}
 	r.onRefusal = func(err error) {
 		session.SLogger.Printf("session/redis: the server at %s refuses scripts (%v): unless it has SET … IFEQ (Valkey 8.1, Redis 8.4), "+
@@ -74,7 +77,25 @@ func connect(c config, own redis.UniversalClient, addr string, counted *counters
 
 // owner closes the client when its roundTrips are gone. It is an object of its own because roundTrips and their lanes hold
 // each other, and what is in a cycle is never finalized.
-type owner struct{ client redis.UniversalClient }
+type owner struct {
+	client redis.UniversalClient
+	gate   *gate
+}
+
+func (o *owner) close() { o.gate.disown(o.client) }
+
+// open finds out whether sessions can be kept, and how.
+func (b *backend) open(ctx context.Context) error {
+	for _, step := range []func(context.Context) error{b.commands.ready, b.survey, b.checkIndex} {
+		if err := step(ctx); err != nil {
+			return err
+		}
+	}
+	if b.gate.isShut() { // meanwhile
+		return ErrClosed
+	}
+	return nil
+}
 
 // survey finds out which keys may be used together, where the configuration does not say it.
 func (b *backend) survey(ctx context.Context) error {
@@ -165,7 +186,7 @@ func (b *backend) destroy(ctx context.Context, sid string) error {
 func (b *backend) exclusively(ctx context.Context, sid string, f func(context.Context) error) error {
 	deadline := time.Now().Add(b.commands.timeLimit)
 	if !b.requests.saving.Lock(sid, deadline) {
-		return fmt.Errorf("other requests of the session were at it for more than %v", b.commands.timeLimit)
+		return fmt.Errorf("other requests of the session were at it for more than %v: %w", b.commands.timeLimit, context.DeadlineExceeded)
 	}
 	defer b.requests.saving.Unlock(sid)
 	defer b.requests.looks.Changed(sid)

@@ -8,41 +8,85 @@ import (
 	"math"
 	"sync"
 	"sync/atomic"
+	"time"
+
+	"github.com/go-redis/redis/v7"
 )
 
 // Close waits for the operations under way, and then closes the connections; a client of the application stays open. It
-// waits until ctx ends, for a time limit of one operation at the most, and then returns an error that says how many were cut off.
-// What is called later gets an error that wraps ErrClosed; a SessionInit starts anew. Stop the HTTP server first
+// waits until ctx ends, for a time limit of one operation at the most (the longest of the configurations that were in use), and
+// then returns an error that says how many were cut off. What is called later gets an error that wraps ErrClosed, as does a
+// SessionInit that is under way; a later one starts anew. A second Close waits as well. Stop the HTTP server first
 // (http.Server.Shutdown), so that each request has released its session.
 func (p *Provider) Close(ctx context.Context) error {
-	p.init.Lock()
-	defer p.init.Unlock()
 	b := p.backend.Load()
-	if b == nil || !b.gate.shut() {
+	if b == nil {
 		return nil
 	}
-	patience, cancel := context.WithTimeout(background(ctx), b.commands.timeLimit)
+	b.gate.shut()
+	patience, cancel := context.WithTimeout(background(ctx), b.gate.limit())
 	defer cancel()
 	var err error
 	select {
 	case <-b.gate.empty:
 	case <-patience.Done():
-		err = b.fail("close", "", fmt.Errorf("%d operations were still under way: %w", b.gate.inside(), patience.Err()))
+		if !b.gate.isEmpty() { // both may be
+			err = b.fail("close", "", fmt.Errorf("%d operations were still under way: %w", b.gate.inside(), patience.Err()))
+		}
 	}
-	if b.commands.owner != nil {
-		_ = b.commands.client.Close()
-	}
+	b.gate.closeClients()
+	p.failures.flush()
 	return err
 }
 
-// gate lets operations in until it is shut.
+// gate lets operations in until it is shut. It knows the clients of those inside, which may be of several configurations.
 type gate struct {
 	n     atomic.Int64 // of those inside, from closed on once it is shut
 	once  sync.Once
 	empty chan struct{} // closed when it is shut and the last has left
+
+	mu      sync.Mutex // protects what follows
+	clients map[redis.UniversalClient]struct{}
+	longest time.Duration // time limit of an operation
 }
 
-func newGate() *gate { return &gate{empty: make(chan struct{})} }
+// own takes a client that is to be closed at last, or nil, and the time limit of operations.
+func (g *gate) own(c redis.UniversalClient, limit time.Duration) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.longest = max(g.longest, limit)
+	if c != nil {
+		g.clients[c] = struct{}{}
+	}
+}
+
+func (g *gate) limit() time.Duration {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.longest
+}
+
+// disown closes a client that nobody uses any more.
+func (g *gate) disown(c redis.UniversalClient) {
+	g.mu.Lock()
+	delete(g.clients, c)
+	g.mu.Unlock()
+	_ = c.Close()
+}
+
+func (g *gate) closeClients() {
+	g.mu.Lock()
+	clients := g.clients
+	g.clients = make(map[redis.UniversalClient]struct{})
+	g.mu.Unlock()
+	for c := range clients {
+		_ = c.Close()
+	}
+}
+
+func newGate() *gate {
+	return &gate{empty: make(chan struct{}), clients: make(map[redis.UniversalClient]struct{})}
+}
 
 const closed = math.MinInt64 / 2
 
@@ -61,21 +105,24 @@ func (g *gate) leave() {
 	}
 }
 
-// shut tells whether it was open.
-func (g *gate) shut() bool {
-	for {
-		n := g.n.Load()
-		if n < 0 {
-			return false
-		}
+func (g *gate) shut() {
+	for n := g.n.Load(); n >= 0; n = g.n.Load() {
 		if g.n.CompareAndSwap(n, n+closed+1) { // as one who has yet to leave
 			g.leave()
-			return true
 		}
 	}
 }
 
 func (g *gate) isShut() bool { return g.n.Load() < 0 }
+
+func (g *gate) isEmpty() bool {
+	select {
+	case <-g.empty:
+		return true
+	default:
+		return false
+	}
+}
 
 func (g *gate) inside() int {
 	n := g.n.Load()

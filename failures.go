@@ -5,6 +5,7 @@ package redis
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -14,7 +15,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/beego-session/redis/internal/client"
 	"github.com/beego/beego/v2/server/web/session"
+	"github.com/go-redis/redis/v7"
 )
 
 // Kind is a kind of failure.
@@ -22,8 +25,8 @@ type Kind string
 
 // The kinds of failures.
 const (
-	KindUnreachable Kind = "unreachable" // the connection could not be opened, or was lost
-	KindTimeout     Kind = "timeout"     // there was no reply in time, or no free connection
+	KindUnreachable Kind = "unreachable" // a connection could not be opened, or was lost
+	KindTimeout     Kind = "timeout"     // there was no answer in time, no free connection, or no end of other requests of the session
 	KindCanceled    Kind = "canceled"    // the caller's context was cancelled
 	KindRefused     Kind = "refused"     // the server answered with an error
 	KindUndecodable Kind = "undecodable" // what is stored is no session, or has a type that this program does not know
@@ -59,11 +62,13 @@ func kindOf(err error) Kind {
 		return KindClosed
 	case errors.Is(err, context.Canceled):
 		return KindCanceled
+	case isLoss(err):
+		return KindUnreachable
 	case isReply(err, ""):
 		return KindRefused
-	case errors.Is(err, context.DeadlineExceeded), strings.Contains(err.Error(), "connection pool timeout"):
+	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &netErr) && netErr.Timeout(), strings.Contains(err.Error(), "connection pool timeout"):
 		return KindTimeout
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.As(err, &netErr):
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), netErr != nil, client.Unopened(err):
 		return KindUnreachable
 	}
 	return KindOther
@@ -99,21 +104,20 @@ func (p *Provider) OnError(f func(ctx context.Context, failure Failure)) {
 // fail counts the error of an operation, and says what was tried on which session, and where. Ids are credentials: it shows
 // six characters at most.
 func (b *backend) fail(operation, sid string, err error) error {
+	if b.gate.isShut() && !errors.Is(err, ErrClosed) && (errors.Is(err, redis.ErrClosed) || errors.Is(err, net.ErrClosed)) {
+		err = fmt.Errorf("%w: %w", ErrClosed, err) // it was cut off
+	}
 	b.counters.errors[slices.Index(kinds[:], kindOf(err))].Add(1)
 	return b.wrap(operation, sid, err)
 }
 
 // tell is fail of an error that cannot be returned.
 func (b *backend) tell(ctx context.Context, operation, sid string, err error) {
-	f := Failure{Operation: operation, Kind: kindOf(err), Err: b.fail(operation, sid, err)}
-	if sid != "" {
+	f := Failure{Operation: operation, Err: b.fail(operation, sid, err)}
+	if f.Kind = kindOf(f.Err); sid != "" {
 		f.Session = abridged(sid)
 	}
-	if hook := b.failures.hook.Load(); hook != nil {
-		(*hook)(detached(ctx), f)
-		return
-	}
-	b.failures.log(f)
+	b.failures.tell(ctx, f)
 }
 
 // untold are failures that are told when their operation has left the lock of its session and the gate: the function that they
@@ -139,9 +143,18 @@ type failures struct {
 
 	mu   sync.Mutex // protects what follows
 	logs [len(kinds)]struct {
-		since time.Time // when the current second began
-		lines int       // in it
-		left  int       // out
+		since time.Time    // when the current second began
+		lines int          // in it
+		left  int          // out, and
+		to    *session.Log // where that is to be said
+	}
+}
+
+func (f *failures) tell(ctx context.Context, failure Failure) {
+	if hook := f.hook.Load(); hook != nil {
+		(*hook)(detached(ctx), failure)
+	} else {
+		f.log(failure)
 	}
 }
 
@@ -159,6 +172,7 @@ func (f *failures) log(failure Failure) {
 	show := log.lines <= linesPerSecond
 	if !show {
 		if log.left++; log.left == 1 {
+			log.to = session.SLogger // the one of now: a program may replace it
 			time.AfterFunc(time.Until(log.since.Add(time.Second)), func() { f.sum(failure.Kind) })
 		}
 	}
@@ -172,10 +186,17 @@ func (f *failures) log(failure Failure) {
 func (f *failures) sum(kind Kind) {
 	f.mu.Lock()
 	log := &f.logs[slices.Index(kinds[:], kind)]
-	left := log.left
+	left, to := log.left, log.to
 	log.left = 0
 	f.mu.Unlock()
 	if left > 0 {
-		session.SLogger.Printf("session/redis: and %d more of the kind %s within a second", left, kind)
+		to.Printf("session/redis: and %d more of the kind %s within a second", left, kind)
+	}
+}
+
+// flush logs at once how many were left out.
+func (f *failures) flush() {
+	for _, kind := range kinds {
+		f.sum(kind)
 	}
 }

@@ -15,7 +15,6 @@ import (
 	"sync"
 
 	"github.com/beego-session/redis/internal/inside"
-	"github.com/beego/beego/v2/server/web/session"
 	"github.com/go-redis/redis/v7"
 )
 
@@ -50,11 +49,11 @@ func (p *Provider) Sessions(ctx context.Context) iter.Seq2[string, error] {
 }
 
 // SessionAll counts the sessions, as Sessions lists them. That takes time in proportion to the number of all keys in the
-// database. An error is logged, and counts as 0.
+// database. An error goes to OnError, and counts as 0.
 func (p *Provider) SessionAll(ctx context.Context) (n int) {
 	b, err := p.begin()
 	if err != nil {
-		session.SLogger.Println(err)
+		p.failures.tell(ctx, Failure{Operation: "count", Kind: kindOf(err), Err: err})
 		return 0
 	}
 	b.gate.leave()

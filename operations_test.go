@@ -7,10 +7,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -276,6 +280,16 @@ func TestAnOutageLogsAFewLines(t *testing.T) {
 	if s.SessionAll(ctx); lines("out of order") != 6 {
 		t.Errorf("a second later nothing is logged:\n%s", log)
 	}
+	for range 7 {
+		s.SessionAll(ctx)
+	}
+	later := captureLog(t)
+	if err := s.Close(ctx); err != nil {
+		t.Error(err)
+	}
+	if lines("and 3 more of the kind refused") != 1 || later.String() != "" {
+		t.Errorf("Close does not say how many were left out, or not where: %s%s", log, later)
+	}
 }
 
 func TestCloseWaitsForWhatIsUnderWay(t *testing.T) {
@@ -300,10 +314,7 @@ func TestCloseWaitsForWhatIsUnderWay(t *testing.T) {
 	await(t, "the releases", func() bool { return p.Stats().InFlight == 2 })
 	closed := make(chan error)
 	go func() { closed <- p.Close(ctx) }()
-	await(t, "Close", func() bool {
-		_, err := p.SessionsOf(ctx, "ann") // asks no server where there is no index
-		return errors.Is(err, redis.ErrClosed)
-	})
+	await(t, "Close", func() bool { return isClosed(p) })
 	select {
 	case err := <-closed:
 		t.Errorf("Close returned before the releases: %v", err)
@@ -367,26 +378,201 @@ func TestCloseWaitsForWhatIsUnderWay(t *testing.T) {
 func TestCloseDoesNotWaitForEver(t *testing.T) {
 	s := redistest.Start(t)
 	p := open(t, fmt.Sprintf(`{"save_path":%q,"read_timeout":"10s"}`, s.Addr()), life)
-	captureLog(t)
+	told := make(chan redis.Failure, 1)
+	p.OnError(func(_ context.Context, f redis.Failure) { told <- f })
 	store, err := p.SessionRead(ctx, newID())
 	if err != nil {
 		t.Fatal(err)
 	}
 	s.Pause()
 	t.Cleanup(s.Resume)
+	go store.SessionRelease(ctx, nil)
+	await(t, "the release", func() bool { return p.Stats().InFlight == 1 })
+	patient := make(chan error)
+	go func() { patient <- p.Close(ctx) }()
+	await(t, "Close", func() bool { return isClosed(p) })
+	limited, cancel := context.WithTimeout(ctx, 20*time.Millisecond)
+	defer cancel()
+	if err := p.Close(limited); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "1 ") {
+		t.Errorf("Close = %v", err)
+	}
+	if f := <-told; f.Kind != redis.KindClosed || !errors.Is(f.Err, redis.ErrClosed) {
+		t.Errorf("what was cut off is of the kind %s: %v", f.Kind, f.Err)
+	}
+	if err := <-patient; err != nil {
+		t.Errorf("the first Close = %v, though nothing is under way any more", err)
+	}
+	if p.SessionAll(ctx); len(told) != 1 {
+		t.Error("it is not told that a provider which is closed cannot count")
+	}
+}
+
+// isClosed asks no server.
+func isClosed(p *redis.Provider) bool {
+	_, err := p.SessionsOf(ctx, "ann")
+	return errors.Is(err, redis.ErrClosed)
+}
+
+func TestCloseWithAContextThatHasEnded(t *testing.T) {
+	s, _ := onMiniredis(t, "")
+	ended, cancel := context.WithCancel(ctx)
+	cancel()
+	for range 10 {
+		if err := s.Close(ended); err != nil {
+			t.Fatalf("nothing was under way: %v", err)
+		}
+		if err := s.SessionInit(ctx, life, s.config); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestCloseDoesNotWaitForASessionInit(t *testing.T) {
+	s := redistest.Start(t)
+	config := fmt.Sprintf(`{"save_path":%q,"read_timeout":"10s"}`, s.Addr())
+	p := open(t, config, life)
+	s.Pause()
+	t.Cleanup(s.Resume)
+	begun := make(chan error)
+	warned := captureLog(t)
+	go func() { begun <- p.SessionInit(ctx, life, strings.Replace(config, "{", `{"no_such_key":3,`, 1)) }()
+	await(t, "SessionInit", func() bool { return warned.String() != "" })
+	if err := p.Close(ctx); err != nil {
+		t.Error(err)
+	}
+	s.Resume()
+	if err := <-begun; !errors.Is(err, redis.ErrClosed) {
+		t.Errorf("SessionInit = %v", err)
+	}
+	if !isClosed(p) {
+		t.Error("the provider is open again")
+	}
+}
+
+func TestCloseIsAboutAllConfigurations(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	proxy := redistest.Proxy(t, s.Addr())
+	connections := func() int { return strings.Count(s.Client().ClientList().Val(), "addr=127.0.0.1") }
+	before := connections()
+	p := open(t, fmt.Sprintf(`{"save_path":%q}`, proxy.Addr()), life)
+	site := &site{T: t, raw: s.Client(), Provider: p}
+	id := site.create("n", 1)
+	store := site.read(p, id)
+	set(t, store, "n", 2)
+	if err := p.SessionInit(ctx, life, fmt.Sprintf(`{"save_path":%q,"read_timeout":"50ms","write_timeout":"50ms","dial_timeout":"50ms"}`, s.Addr())); err != nil {
+		t.Fatal(err)
+	}
+	both := connections()
+	s.Client().Do("acl", "setuser", "app", "on", ">secret", "~*", "+@all", "-zadd")
+	if err := p.SessionInit(ctx, life, fmt.Sprintf(`{"save_path":%q,"username":"app","password":"secret","user_key":"uid"}`, s.Addr())); err == nil {
+		t.Fatal("no error")
+	}
+	await(t, "the connections of a SessionInit that failed to be closed", func() bool { return connections() <= both })
+	proxy.SetDelay(100 * time.Millisecond) // each way: more than an operation may take of the later configuration
+	go store.SessionRelease(ctx, nil)
+	await(t, "the release", func() bool { return p.Stats().InFlight == 1 })
+	if err := p.Close(ctx); err != nil {
+		t.Error(err)
+	}
+	if got := site.stored(id); got["n"] != 2 {
+		t.Errorf("stored is %v when Close returns", got)
+	}
+	await(t, "the connections of both configurations to be closed", func() bool { return connections() == before })
+}
+
+func TestAProbeEndsWhenTheProviderIsClosed(t *testing.T) {
+	t.Parallel()
+	m := miniredis.RunT(t)
+	var dials atomic.Int64
+	client := goredis.NewClient(&goredis.Options{Addr: m.Addr(), MaxRetries: -1, Dialer: func(_ context.Context, network, addr string) (net.Conn, error) {
+		dials.Add(1)
+		return net.Dial(network, addr)
+	}})
+	defer client.Close()
+	p := redis.NewProvider(client)
+	if err := p.SessionInit(ctx, life, `{"outage_time":"1ms"}`); err != nil {
+		t.Fatal(err)
+	}
+	m.Close()
+	_, _ = p.SessionRead(ctx, newID())
+	probed := dials.Load()
+	await(t, "the probe", func() bool { return dials.Load() > probed+1 })
+	if err := p.Close(ctx); err != nil {
+		t.Error(err)
+	}
+	await(t, "the probe to end", func() bool {
+		probed = dials.Load()
+		time.Sleep(120 * time.Millisecond) // two probes
+		return dials.Load() == probed
+	})
+}
+
+func TestKindsOfFailures(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t, "--requirepass", "secret")
+	m := miniredis.RunT(t)
+	password := filepath.Join(t.TempDir(), "password")
+	if err := os.WriteFile(password, []byte("secret"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := open(t, fmt.Sprintf(`{"save_path":%q,"password_file":%q,"max_retries":-1,"outage_time":"0s","read_timeout":"10s"}`, s.Addr(), password), life)
+	var last redis.Stats
+	is := func(what string, want redis.Kind) {
+		t.Helper()
+		now := p.Stats()
+		if now.Errors[want] != last.Errors[want]+1 {
+			t.Errorf("%s is of another kind than %s: %v, before %v", what, want, now.Errors, last.Errors)
+		}
+		last = now
+	}
+	await(t, "the connections to be closed", func() bool { return s.Client().Do("client", "kill", "type", "normal").Err() == nil })
+	if err := os.Rename(password, password+"2"); err != nil {
+		t.Fatal(err)
+	}
+	_, err := p.SessionRead(ctx, newID())
+	if is("a connection that lacks its password", redis.KindUnreachable); err == nil {
+		t.Error("no error")
+	}
+	if err := os.Rename(password+"2", password); err != nil {
+		t.Fatal(err)
+	}
+	id := newID()
+	store, err := p.SessionRead(ctx, id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.OnError(func(context.Context, redis.Failure) {})
+	s.Pause()
 	released := make(chan struct{})
 	go func() {
 		defer close(released)
 		store.SessionRelease(ctx, nil)
 	}()
 	await(t, "the release", func() bool { return p.Stats().InFlight == 1 })
-	limited, cancel := context.WithTimeout(ctx, 20*time.Millisecond)
-	defer cancel()
-	if err := p.Close(limited); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "1 ") {
-		t.Errorf("Close = %v", err)
+	quick := `{"save_path":%q,"password_file":%q,"max_retries":-1,"outage_time":"0s","read_timeout":"50ms","write_timeout":"50ms","dial_timeout":"50ms"}`
+	m.RequireAuth("secret")
+	if err := p.SessionInit(ctx, life, fmt.Sprintf(quick, m.Addr(), password)); err != nil {
+		t.Fatal(err)
 	}
+	last = p.Stats()
+	if err := p.SessionDestroy(ctx, id); err == nil {
+		t.Error("no error")
+	}
+	is("a wait for another request", redis.KindTimeout)
+	m.SetError("ERR Connection timed out")
+	_, _ = p.SessionRead(ctx, id)
+	is("a server that a proxy has lost", redis.KindUnreachable)
 	s.Resume()
 	<-released
+	if err := p.SessionInit(ctx, life, fmt.Sprintf(quick, s.Addr(), password)); err != nil {
+		t.Fatal(err)
+	}
+	last = p.Stats()
+	s.Pause()
+	_, _ = p.SessionRead(ctx, id)
+	is("a server that does not answer", redis.KindTimeout)
+	s.Resume()
 }
 
 func TestCloseLeavesTheApplicationsClientOpen(t *testing.T) {

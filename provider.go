@@ -122,15 +122,12 @@ func (p *Provider) SessionInit(ctx context.Context, maxlifetime int64, cfg strin
 		b.commands = last.commands
 		b.commands.askAgain()
 	} else {
-		b.commands = connect(parsed, p.own, b.addr, &p.counters)
+		b.commands = connect(parsed, p.own, b.addr, b.gate, &p.counters)
 	}
-	if err := b.commands.ready(background(ctx)); err != nil {
-		return b.fail("connect", "", err)
-	}
-	if err := b.survey(background(ctx)); err != nil {
-		return b.fail("connect", "", err)
-	}
-	if err := b.checkIndex(background(ctx)); err != nil {
+	if err := b.open(background(ctx)); err != nil {
+		if own := b.commands.owner; own != nil && (last == nil || last.commands != b.commands) {
+			own.close()
+		}
 		return b.fail("connect", "", err)
 	}
 	p.hold(parsed)

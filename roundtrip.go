@@ -31,6 +31,7 @@ type roundTrips struct {
 	outageTime time.Duration // how long a call is repeated while the server does not serve, beyond maxRetries
 	timeLimit  time.Duration // how long one call may take, with all its retries
 	retries    *atomic.Uint64
+	gate       *gate
 
 	servers sync.Map  // *server by address; "" is the one that has all keys
 	swaps   swaps     // of those whose addresses are not known, together
@@ -210,7 +211,7 @@ func (r *roundTrips) unserved(ctx context.Context, s *server, begun time.Time, c
 	since := s.fails(begun, writesAlone, r.outageTime)
 	// Of a server that refuses writes, and of one that a proxy has lost, a probe tells nothing: the address answers.
 	if s.lanes != nil && r.outageTime > 0 && time.Since(since) >= r.outageTime && !writesAlone && !isLoss(err) {
-		s.probe(r.client, keyOf(cmd), outage{since, err}, r.timeLimit)
+		s.probe(r.client, r.gate, keyOf(cmd), outage{since, err}, r.timeLimit)
 	}
 	return unserved{err, since}
 }

@@ -86,8 +86,8 @@ const (
 )
 
 // probe asks a server for a key until it serves, each time within the limit. Until then it is down, and requests fail at once.
-// It ends when the client is closed, and does not keep it from being so.
-func (h *health) probe(client redis.UniversalClient, key string, known outage, limit time.Duration) {
+// It ends when the provider is closed or the client is, and does not keep it from being so.
+func (h *health) probe(client redis.UniversalClient, gate *gate, key string, known outage, limit time.Duration) {
 	if !h.probing.CompareAndSwap(false, true) {
 		return
 	}
@@ -109,7 +109,7 @@ func (h *health) probe(client redis.UniversalClient, key string, known outage, l
 				h.down.Store(&known)
 				err = <-answer
 			}
-			if err == nil || errors.Is(err, redis.ErrClosed) || isReply(err, "") && !retryable(err) {
+			if err == nil || gate.isShut() || errors.Is(err, redis.ErrClosed) || isReply(err, "") && !retryable(err) {
 				return
 			}
 			h.down.Store(&outage{known.since, err})

@@ -130,6 +130,11 @@ type standalone struct {
 func (*standalone) Server(string) string { return "" }
 func (c *standalone) Renew()             { c.dialer.renew() }
 
+func (c *standalone) Close() error {
+	defer c.dialer.close()
+	return c.Client.Close()
+}
+
 // Interruptible is that of callers.
 func (c *standalone) Interruptible(ctx context.Context) *Interruptible {
 	return c.dialer.Interruptible(ctx)

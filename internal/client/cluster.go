@@ -45,6 +45,11 @@ type clusterClient struct {
 func (c *clusterClient) Server(key string) string { return c.topology.master(key) }
 func (c *clusterClient) Renew()                   { c.dialer.renew() }
 
+func (c *clusterClient) Close() error {
+	defer c.dialer.close()
+	return c.ClusterClient.Close()
+}
+
 func newCluster(o Options) *clusterClient {
 	o.DB = 0
 	ask := o

@@ -250,6 +250,9 @@ func (c *conn) usable() bool {
 // connect opens the connection, for the first time or anew.
 func (c *conn) connect(ctx context.Context) error {
 	s, err := c.d.open(ctx, c.addr)
+	if err != nil {
+		err = asUnopened(err)
+	}
 
 	c.mu.Lock()
 	old := c.socket
@@ -278,6 +281,7 @@ func (c *conn) Close() error {
 	s := c.socket
 	c.closed = true
 	c.mu.Unlock()
+	c.d.conns.Delete(c)
 	if s != nil {
 		s.Close()
 	}

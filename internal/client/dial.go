@@ -17,6 +17,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -40,6 +41,8 @@ type dialer struct {
 	callers
 	hushes  sync.Map // *mark by address
 	renewed mark     // what was opened before is opened anew
+	conns   sync.Map // *conn, until they are closed
+	closed  atomic.Bool
 }
 
 func newDialer(o Options) *dialer {
@@ -73,7 +76,44 @@ func (d *dialer) dial(ctx context.Context, _, addr string) (net.Conn, error) {
 	if err := c.connect(ctx); isTimeout(err) {
 		return nil, err
 	}
+	d.conns.Store(c, nil)
+	if d.closed.Load() {
+		c.Close()
+		return nil, net.ErrClosed
+	}
 	return c, nil
+}
+
+// close closes all connections. A pool that is closed leaves those open that are being dialled.
+func (d *dialer) close() {
+	d.closed.Store(true)
+	d.conns.Range(func(c, _ any) bool {
+		c.(*conn).Close()
+		return true
+	})
+}
+
+// unopened is why a connection could not be opened, unopenedNetwork where that may be gone the next time.
+type (
+	unopened        struct{ error }
+	unopenedNetwork struct{ networkError }
+)
+
+func (u unopened) Unwrap() error { return u.error }
+
+// asUnopened marks the error of opening a connection.
+func asUnopened(err error) error {
+	if _, ok := err.(net.Error); ok {
+		return unopenedNetwork{networkError{err}}
+	}
+	return unopened{err}
+}
+
+// Unopened tells whether an error is that of opening a connection.
+func Unopened(err error) bool {
+	var lasting unopened
+	var passing unopenedNetwork
+	return errors.As(err, &lasting) || errors.As(err, &passing)
 }
 
 // isTimeout tells whether it took too long.

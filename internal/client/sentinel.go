@@ -76,6 +76,7 @@ func (c *failoverClient) Renew()               { c.sentinels.toMaster.renew() }
 
 func (c *failoverClient) Close() error {
 	defer c.sentinels.close()
+	defer c.sentinels.toMaster.close()
 	return c.Client.Close()
 }
 
@@ -339,6 +340,7 @@ func (s *sentinels) close() {
 		client.Close()
 	}
 	s.clients = nil
+	s.dialer.close()
 	if s.reign != nil {
 		s.depose()
 	}
