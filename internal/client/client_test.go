@@ -671,6 +671,31 @@ func TestOpeningAnewKeepsToTheContext(t *testing.T) {
 	}
 }
 
+func TestCloseWhileAConnectionIsOpened(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	c := client.New(client.Options{Addrs: []string{l.Addr().String()}, MinIdleConns: 1})
+	conn, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := conn.Read(make([]byte, 64)); err != nil { // PING
+		t.Fatal(err)
+	}
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprint(conn, "+PONG\r\n")
+	conn.SetReadDeadline(time.Now().Add(5 * time.Second))
+	if _, err := conn.Read(make([]byte, 64)); err != io.EOF {
+		t.Errorf("it stays open: %v", err)
+	}
+}
+
 // The connections are opened anew while the client is closed.
 func TestCloseWhileInUse(t *testing.T) {
 	t.Parallel()
