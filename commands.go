@@ -7,9 +7,13 @@ import (
 	"cmp"
 	"context"
 	"encoding/hex"
+	"errors"
+	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
+	"github.com/beego-session/redis/internal/client"
 	"github.com/beego-session/redis/internal/inside"
 	"github.com/beego-session/redis/internal/record"
 	"github.com/go-redis/redis/v7"
@@ -202,13 +206,51 @@ func (c *commands) masters(f func(addr string, node inside.Node) error) error {
 	return f(c.addr, c.client)
 }
 
-// check writes a key and removes it again.
+// check writes a key, reads it and removes it, in a cluster on each master, where they are known. A client of the application does
+// not tell them: then each is asked whether it answers.
 func (c *commands) check(ctx context.Context) error {
-	key := c.prefix + surveys + hex.EncodeToString([]byte(record.NewVersion()))
-	if err := c.do(ctx, redis.NewStatusCmd("setex", key, temporaryLife, ""), redis.NewIntCmd("del", key)); err != nil || c.cluster() == nil {
-		return err
+	ctx = limit(ctx, time.Now().Add(c.timeLimit))
+	one := func(key string) error {
+		return c.do(ctx, redis.NewStatusCmd("setex", key, temporaryLife, ""), redis.NewStringCmd("get", key), redis.NewIntCmd("del", key))
 	}
-	return c.masters(func(_ string, on inside.Node) error {
-		return on.ProcessContext(limit(ctx, time.Now().Add(c.timeLimit)), redis.NewStatusCmd("ping"))
-	})
+	key := c.prefix + surveys + hex.EncodeToString([]byte(record.NewVersion()))
+	own, ok := c.client.(client.Client)
+	if !ok || c.cluster() == nil {
+		if err := one(key); err != nil || c.cluster() == nil {
+			return err
+		}
+		return c.masters(func(_ string, on inside.Node) error { return on.ProcessContext(ctx, redis.NewStatusCmd("ping")) })
+	}
+	keys := c.spread(key, own)
+	errs := make(chan error, len(keys))
+	for addr, key := range keys {
+		go func() {
+			err := one(key)
+			if err != nil {
+				err = fmt.Errorf("master %s: %w", addr, err)
+			}
+			errs <- err
+		}()
+	}
+	var err error
+	for range keys {
+		err = errors.Join(err, <-errs)
+	}
+	return err
 }
+
+// spread returns a key like the one given for each master that can have sessions, by its address.
+func (c *commands) spread(key string, own client.Client) map[string]string {
+	keys, masters := map[string]string{own.Server(key): key}, len(own.Servers())
+	if strings.Contains(c.prefix, "{") { // by a hash tag all are on one
+		masters = 1
+	}
+	for i := 0; len(keys) < masters && i < maxDraws; i++ {
+		drawn := key + strconv.Itoa(i)
+		keys[own.Server(drawn)] = drawn
+	}
+	return keys
+}
+
+// maxDraws is how many keys are drawn to have one on each master: enough for one that has a single slot.
+const maxDraws = 1 << 17

@@ -622,12 +622,32 @@ func TestCheckTellsWhetherSessionsCanBeSaved(t *testing.T) {
 	check("no replicas", "NOREPLICAS")
 	config("min-replicas-to-write", "0")
 	check("well again", "")
+	s.Client().Do("acl", "setuser", "default", "-get")
+	check("no rights to read", "NOPERM")
+	s.Client().Do("acl", "setuser", "default", "+get")
 	s.Kill()
 	check("down", "connection refused")
 	s.Restart()
 	await(t, "the server to be well", func() bool { return p.Check() == nil })
 	if err := new(redis.Provider).Check(); err == nil {
 		t.Error("without SessionInit it is well")
+	}
+}
+
+func TestCheckLooksAtEveryMaster(t *testing.T) {
+	t.Parallel()
+	c := redistest.StartCluster(t, redistest.ClusterOptions{NoReplicas: true})
+	p := open(t, fmt.Sprintf(`{"mode":"cluster","save_path":%q,"outage_time":"0s","max_retries":-1}`, strings.Join(c.Addrs(), ";")), life)
+	if err := p.Check(); err != nil {
+		t.Error(err)
+	}
+	for _, master := range c.Masters() {
+		set := master.Client().ConfigSet
+		set("min-replicas-to-write", "3")
+		if err := p.Check(); err == nil || !strings.Contains(err.Error(), master.Addr()+": NOREPLICAS") {
+			t.Errorf("a master takes no writes, and Check says %v", err)
+		}
+		set("min-replicas-to-write", "0")
 	}
 }
 

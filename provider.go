@@ -256,9 +256,11 @@ func (p *Provider) SessionDestroy(ctx context.Context, sid string) error {
 	return nil
 }
 
-// Check tells whether sessions can be read and saved now: it writes and removes a key of its own, in a cluster on each master.
-// It fits beego's admin.AddHealthCheck. It takes a time limit at the most, and while the server is known not to serve no
-// time at all.
+// Check tells whether sessions can be read and saved now: it writes, reads and removes a key of its own, in a cluster on each
+// master. (With a cluster's client of the application it does so on one, and asks the others whether they answer.) It fits beego's
+// admin.AddHealthCheck. Like any operation it is repeated when a server begins not to serve: it takes up to outage_time then, and
+// a time limit where the server hangs; of one that is known not to serve it tells at once, or after max_retries where it answers
+// and takes no writes.
 func (p *Provider) Check() error {
 	b, err := p.begin()
 	if err != nil {

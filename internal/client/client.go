@@ -110,6 +110,9 @@ type Client interface {
 	// Server returns the address of the server that has a key, as far as is known, and "" where one server has all.
 	Server(key string) string
 
+	// Servers returns the addresses of all of them, as far as they are known, and none where one server has all keys.
+	Servers() []string
+
 	// Renew has all connections of before opened anew when they are used next: behind their address there is another
 	// server by now.
 	Renew()
@@ -128,6 +131,7 @@ type standalone struct {
 }
 
 func (*standalone) Server(string) string { return "" }
+func (*standalone) Servers() []string    { return nil }
 func (c *standalone) Renew()             { c.dialer.renew() }
 
 func (c *standalone) Close() error {

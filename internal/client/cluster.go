@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -43,6 +44,7 @@ type clusterClient struct {
 }
 
 func (c *clusterClient) Server(key string) string { return c.topology.master(key) }
+func (c *clusterClient) Servers() []string        { return c.topology.all() }
 func (c *clusterClient) Renew()                   { c.dialer.renew() }
 
 func (c *clusterClient) Close() error {
@@ -146,6 +148,17 @@ func (t *topology) master(key string) string {
 		return masters[slot(key)]
 	}
 	return ""
+}
+
+// all returns the addresses of the masters that have slots, as far as they are known.
+func (t *topology) all() []string {
+	masters := t.masters.Load()
+	if masters == nil {
+		return nil
+	}
+	all := slices.Compact(slices.Clone(masters[:])) // ranges of slots
+	slices.Sort(all)
+	return slices.DeleteFunc(slices.Compact(all), func(addr string) bool { return addr == "" })
 }
 
 // slot returns the slot of a key: CRC16, the variant of XMODEM, of its hash tag if it has one, as the cluster specification says.

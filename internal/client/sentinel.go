@@ -72,6 +72,7 @@ func newFailover(o Options) *failoverClient {
 }
 
 func (c *failoverClient) Server(string) string { return "" }
+func (c *failoverClient) Servers() []string    { return nil }
 func (c *failoverClient) Renew()               { c.sentinels.toMaster.renew() }
 
 func (c *failoverClient) Close() error {
