@@ -194,7 +194,7 @@ func (m *lossModel) release(s *modelStore, create bool) {
 	if settled {
 		m.repeated++
 	}
-	if !strings.Contains(text, "are lost") || strings.Contains(text, "no longer exists") {
+	if !strings.Contains(text, " lost: ") || strings.Contains(text, "no longer exists") {
 		if !settled {
 			settle()
 		}
@@ -203,6 +203,9 @@ func (m *lossModel) release(s *modelStore, create bool) {
 	m.failed++
 	if bytes() != before {
 		settle()
+	}
+	if settled && strings.Contains(text, "are lost: ") {
+		m.Errorf("it is saved, and was said to be lost for certain: %s", text)
 	}
 	switch {
 	case wasNew, !settled && !m.knows(s):

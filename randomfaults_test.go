@@ -34,7 +34,7 @@ var answers = []string{
 }
 
 // marks are what one goroutine has done to one session: a bit for each request.
-type marks struct{ tried, saved uint64 }
+type marks struct{ tried, saved, lost uint64 }
 
 func TestTenThousandRequestsThroughRandomFaults(t *testing.T) {
 	const workers, sessions = 32, 50
@@ -108,7 +108,7 @@ func TestTenThousandRequestsThroughRandomFaults(t *testing.T) {
 					continue
 				}
 				n, _ := store.Get(ctx, key).(uint64)
-				if !found || store.Get(ctx, "owner") != owner(ids[s]) || n&^did.tried != 0 {
+				if !found || store.Get(ctx, "owner") != owner(ids[s]) || n&^did.tried != 0 || n&did.lost != 0 {
 					mixed.Add(1)
 					t.Errorf("found %v, owner %v for %s, n = %b of %b", found, store.Get(ctx, "owner"), owner(ids[s]), n, did.tried)
 				}
@@ -118,8 +118,11 @@ func TestTenThousandRequestsThroughRandomFaults(t *testing.T) {
 				next := did.tried + 1 // the lowest bit that is free, as the others are those below it
 				did.tried |= next
 				set(t, store, key, n|next)
-				if loses(store) {
+				if told := lossOf(store); told != "" {
 					lost.Add(1)
+					if strings.Contains(told, "are lost: ") { // and not: may be
+						did.lost |= next
+					}
 					continue
 				}
 				saved.Add(1)
@@ -177,8 +180,8 @@ func TestTenThousandRequestsThroughRandomFaults(t *testing.T) {
 		for w := range workers {
 			key, did := fmt.Sprint(w, " in ", s), done[w][s]
 			n, _ := values[key].(uint64)
-			if n&^did.tried != 0 {
-				t.Errorf("%s holds %b of %b", key, n, did.tried)
+			if n&^did.tried != 0 || n&did.lost != 0 {
+				t.Errorf("%s holds %b of %b, and %b was said to be lost", key, n, did.tried, did.lost)
 			}
 			if gone := did.saved &^ n; gone != 0 {
 				missing++

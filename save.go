@@ -42,6 +42,11 @@ const (
 var errUnknown = fmt.Errorf("the reply was lost, and after more than %d other saves, or one by beego's provider, "+
 	"nobody can tell whether it was saved", record.Kept-1)
 
+// inDoubt is the error of a save that may have been done all the same, or may yet be done.
+type inDoubt struct{ error }
+
+func (d inDoubt) Unwrap() error { return d.error }
+
 // saving is a value on its way into a session.
 type saving struct {
 	*commands
@@ -59,6 +64,11 @@ func (c *commands) save(ctx context.Context, key string, read stored, value reco
 		return c.foresee(ctx, key, read, create)
 	}
 	s := &saving{commands: c, key: key, base: read, value: value, life: life}
+	defer func() {
+		if err != nil && s.doubtful {
+			err = inDoubt{err}
+		}
+	}()
 	server := c.serverOf(key)
 	if len(read.value)+len(value) <= largeSwap {
 		if v, theirs, served, err := s.bySwap(ctx, server); served {

@@ -31,7 +31,8 @@ type SessionStore struct {
 	values   map[any]any
 	base     stored           // the session as it was read or saved last
 	edits    edits            // what Set, Delete and Flush did to values since base, or since the last draft in doubtful
-	doubtful []draft          // saves since base of which it is not known whether they were done, the oldest first
+	doubtful []draft          // saves since base that failed, of which it is not looked yet whether they were done, the oldest first
+	unsure   bool             // one of these may have been
 	shared   map[any]struct{} // keys whose value a handler holds too and may change in place
 	gone     bool             // the session existed and does no longer: it is never saved
 	told     bool             // that its changes are lost
@@ -155,8 +156,18 @@ func (s *SessionStore) finish(ctx context.Context, create bool, failures *untold
 	case due == doTouch:
 		failures.add("renew the life time of", s.sid, err)
 	default:
-		failures.add("save", s.sid, fmt.Errorf("the changes of this request are lost: %w", err))
+		failures.add("save", s.sid, s.lost(err))
 	}
+}
+
+// lost says what an error means for the changes of a request.
+func (s *SessionStore) lost(err error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.unsure || errors.Is(err, errUnknown) {
+		return fmt.Errorf("the changes of this request may be lost: %w", err)
+	}
+	return fmt.Errorf("the changes of this request are lost: %w", err)
 }
 
 // action is what a release has to do.
@@ -286,8 +297,7 @@ func (s *SessionStore) save(ctx context.Context, create bool, failures *untold) 
 				}
 			}
 			if became, theirs, err = b.commands.save(ctx, b.key(s.sid), d.base, d.value, b.life, create); err != nil {
-				s.doubt(*d)
-				return err
+				return s.doubt(*d, err)
 			}
 		}
 		switch became {
@@ -340,7 +350,7 @@ func (s *SessionStore) draft(create bool) (*draft, bool, error) {
 func (s *SessionStore) settle(base stored, dropped map[any]error) (untold map[any]error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.base, s.doubtful, s.refused = base, nil, false
+	s.base, s.doubtful, s.unsure, s.refused = base, nil, false, false
 	untold = maps.Clone(dropped)
 	maps.DeleteFunc(untold, func(key any, _ error) bool { return s.unfit[key] != nil })
 	s.unfit = dropped
@@ -350,8 +360,8 @@ func (s *SessionStore) settle(base stored, dropped map[any]error) (untold map[an
 // maxDoubtful is how many releases of one store may fail before the oldest is no longer told from the one after it.
 const maxDoubtful = 8
 
-// doubt remembers a draft of which it is not known whether it was saved. The next release finds out.
-func (s *SessionStore) doubt(d draft) {
+// doubt remembers a draft whose save has failed, of which it may not be known whether it was done. The next release finds out.
+func (s *SessionStore) doubt(d draft, err error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.doubtful = append(s.doubtful, d)
@@ -359,6 +369,9 @@ func (s *SessionStore) doubt(d draft) {
 		s.doubtful[1].edits = s.doubtful[0].edits.then(s.doubtful[1].edits)
 		s.doubtful = s.doubtful[1:]
 	}
+	var unknown inDoubt
+	s.unsure = s.unsure || errors.As(err, &unknown)
+	return err
 }
 
 // putBack undoes draft.
@@ -432,7 +445,7 @@ func (s *SessionStore) rebase(d draft, data record.Value) (changed bool, err err
 	}
 	s.edits = all.then(s.edits)
 	s.values, changed = merge(original, s.values, theirs, s.edits)
-	s.base, s.doubtful = written(data, s.backend.life), nil // by another request, a moment ago
+	s.base, s.doubtful, s.unsure = written(data, s.backend.life), nil, false // by another request, a moment ago
 	return changed, nil
 }
 

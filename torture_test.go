@@ -128,15 +128,18 @@ func TestTortureWorker(t *testing.T) {
 }
 
 // loses releases a store, and tells whether its provider's OnError was told of a loss.
-func loses(store session.Store) (lost bool) {
-	store.SessionRelease(context.WithValue(ctx, lossKey{}, &lost), nil)
-	return lost
+func loses(store session.Store) bool { return lossOf(store) != "" }
+
+// lossOf is loses, and returns what was told.
+func lossOf(store session.Store) (told string) {
+	store.SessionRelease(context.WithValue(ctx, lossKey{}, &told), nil)
+	return told
 }
 
 // noteLoss is the OnError of such a provider.
-func noteLoss(ctx context.Context, _ redis.Failure) {
-	if lost, ok := ctx.Value(lossKey{}).(*bool); ok {
-		*lost = true
+func noteLoss(ctx context.Context, f redis.Failure) {
+	if told, ok := ctx.Value(lossKey{}).(*string); ok {
+		*told = f.Err.Error()
 	}
 }
 
