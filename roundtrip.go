@@ -168,7 +168,7 @@ func (r *roundTrips) attemptCall(ctx context.Context, c *call) (doubtful bool, e
 	doubtful = c.lost
 	for _, cmd := range cmds {
 		if err := unwrap(cmd.Err()); err != nil && err != redis.Nil {
-			doubtful = doubtful || !isReply(err, "") || isLoss(err)
+			doubtful = doubtful || !isReply(err, "") && !client.Unopened(err) || isLoss(err)
 			if failed == nil {
 				failed = cmd
 			}
