@@ -351,7 +351,6 @@ func TestNoSessionIsMissingInTheIndex(t *testing.T) {
 
 // between does something before or after each command of a name, and each pipeline that has it.
 type between struct {
-	hook
 	command    string
 	before, do func()
 }
