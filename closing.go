@@ -15,9 +15,9 @@ import (
 
 // Close waits for the operations under way, and then closes the connections; a client of the application stays open. It
 // waits until ctx ends, for a time limit of one operation at the most (the longest of the configurations that were in use), and
-// then returns an error that says how many were cut off. What is called later gets an error that wraps ErrClosed, as does a
-// SessionInit that is under way; a later one starts anew. Of two at once each waits, and the first that ends cuts off for both. Stop the HTTP server first
-// (http.Server.Shutdown), so that each request has released its session.
+// then returns an error that says how many were cut off. Of two at once each waits, and the first that ends cuts off for both. What
+// is called later gets an error that wraps ErrClosed, as does a SessionInit that is under way; a later one starts anew. Stop the
+// HTTP server first (http.Server.Shutdown), so that each request has released its session.
 func (p *Provider) Close(ctx context.Context) error {
 	b := p.backend.Load()
 	if b == nil {
