@@ -159,13 +159,8 @@ func (c *commands) removed(ctx context.Context, key string) (bool, error) {
 	return err == nil && get.Err() == nil, err
 }
 
-// touch sets the life time of a session that exists, and does nothing to one that does not.
-func (c *commands) touch(ctx context.Context, key string, life int64) error {
-	_, err := c.renew(ctx, key, life)
-	return err
-}
-
-// renew is touch, and tells whether there is a session, as far as that shows.
+// renew sets the life time of a session that exists, and does nothing to one that does not. It tells whether there is one, as far
+// as that shows.
 func (c *commands) renew(ctx context.Context, key string, life int64) (there bool, err error) {
 	if life == 0 {
 		return true, c.do(ctx, redis.NewIntCmd("persist", key)) // which answers 0 also where there is no life time

@@ -10,7 +10,6 @@ import (
 	"log/slog"
 	"net"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -66,7 +65,7 @@ func kindOf(err error) Kind {
 		return KindUnreachable
 	case isReply(err, ""):
 		return KindRefused
-	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &netErr) && netErr.Timeout(), strings.Contains(err.Error(), "connection pool timeout"):
+	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &netErr) && netErr.Timeout(), client.NoneFree(err):
 		return KindTimeout
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), netErr != nil, client.Unopened(err):
 		return KindUnreachable
@@ -89,7 +88,8 @@ func (f Failure) LogValue() slog.Value {
 }
 
 // OnError has a function called for each failure that no caller can be told: a release that could not save or renew, an
-// entry that could not be encoded, a changed session that is gone, sessions that could not be counted. ctx has the values
+// entry that could not be encoded, a session that grew too large or is gone, sessions that could not be counted or entered in the
+// index of their user. ctx has the values
 // of the request's context, and is not cancelled. The function runs in the request, and several may be in it at a time. It may do
 // anything with the provider and the session, and Close does not wait for it. With nil, as at first, failures are logged to
 // session.SLogger: five of a kind in a second, and how many there were beyond these.

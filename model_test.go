@@ -148,7 +148,7 @@ func TestAnyInterleavingKeepsTheContract(t *testing.T) {
 			for range 6 {
 				m.ids = append(m.ids, newID())
 			}
-			for m.step = range redistest.Times(600, 10_000) {
+			for m.step = range redistest.Times(600, 6000) {
 				m.act()
 				if m.check(); t.Failed() {
 					t.Fatalf("after step %d: %s", m.step, m.last)

@@ -810,3 +810,49 @@ func TestARenewalKeepsToOneTimeLimit(t *testing.T) {
 		t.Error("it took more than the 300 ms of one operation")
 	}
 }
+
+// A save that was certainly not done is not looked for in what others have saved since.
+func TestWhatWasRefusedIsSavedLater(t *testing.T) {
+	s, m := onMiniredis(t, "")
+	var told []redis.Failure
+	s.OnError(func(_ context.Context, f redis.Failure) { told = append(told, f) })
+	id := s.create("a", 1)
+	store := s.read(s, id)
+	set(t, store, "b", 2)
+	m.SetError("OOM command not allowed")
+	store.SessionRelease(ctx, nil)
+	m.SetError("")
+	data, err := session.EncodeGob(map[any]any{"a": 1, "c": 3})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.put(id, string(data)) // as beego's provider does
+	store.SessionRelease(ctx, nil)
+	s.holds(id, "a", 1, "b", 2, "c", 3)
+	if len(told) != 1 || !strings.Contains(told[0].Err.Error(), "are lost") {
+		t.Errorf("told %v", told)
+	}
+}
+
+func TestWhatIsSetWhileAReleaseIsRefusedIsToldToo(t *testing.T) {
+	server := redistest.Start(t)
+	client := goredis.NewClient(&goredis.Options{Addr: server.Addr()})
+	t.Cleanup(func() { _ = client.Close() })
+	p := redis.NewProvider(client)
+	if err := p.SessionInit(ctx, life, `{"max_session_bytes":100}`); err != nil {
+		t.Fatal(err)
+	}
+	told := 0
+	p.OnError(func(context.Context, redis.Failure) { told++ })
+	store, err := p.SessionRead(ctx, newID())
+	if err != nil {
+		t.Fatal(err)
+	}
+	set(t, store, "filler", strings.Repeat("x", 200))
+	client.AddHook(&between{command: "get", do: sync.OnceFunc(func() { set(t, store, "b", 2) })})
+	for release, want := range []int{1, 2, 2} {
+		if store.SessionRelease(ctx, nil); told != want {
+			t.Errorf("after release %d it was told %d times, want %d", release+1, told, want)
+		}
+	}
+}

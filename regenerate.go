@@ -127,7 +127,8 @@ func (c *commands) copyAndRemove(ctx context.Context, oldKey, key string, life i
 	}
 	old, present := record.Value(get.Val()), get.Err() == nil
 	if oldKey == key && present {
-		return now, c.touch(ctx, key, life)
+		_, err := c.renew(ctx, key, life)
+		return now, err
 	}
 	for present {
 		version := record.NewVersion()

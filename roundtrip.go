@@ -52,6 +52,13 @@ func (r *roundTrips) cluster() interface {
 	return cluster
 }
 
+// repeatsUnseen tells whether the client sends commands again by itself without a word, so that its last error says nothing of
+// the attempts before: that is an application's client of a cluster.
+func (r *roundTrips) repeatsUnseen() bool {
+	_, own := r.client.(client.Client)
+	return !own && r.cluster() != nil
+}
+
 // server returns the server of a call. A call for several servers, or for one that is not known, shares nothing.
 func (r *roundTrips) server(cmds ...redis.Cmder) *server {
 	s := r.serverOf(keyOf(cmds[0]))
@@ -112,7 +119,7 @@ func keyOf(cmd redis.Cmder) string {
 func writes(cmds []redis.Cmder) bool {
 	for _, cmd := range cmds {
 		switch cmd.Name() {
-		case "get", "pttl", "exists", "ping", "scan", "zrange":
+		case "get", "pttl", "exists", "ping", "scan", "zrange", "zscore":
 		default:
 			return true
 		}
@@ -168,7 +175,7 @@ func (r *roundTrips) attemptCall(ctx context.Context, c *call) (doubtful bool, e
 	doubtful = c.lost
 	for _, cmd := range cmds {
 		if err := unwrap(cmd.Err()); err != nil && err != redis.Nil {
-			doubtful = doubtful || !isReply(err, "") && !client.Unopened(err) || isLoss(err)
+			doubtful = doubtful || !client.Unsent(err) && (!isReply(err, "") || isLoss(err) || r.repeatsUnseen())
 			if failed == nil {
 				failed = cmd
 			}

@@ -168,7 +168,8 @@ func (s *saving) bySwap(ctx context.Context, server *server) (v verdict, theirs 
 	set := new(single)
 	set.cmd = *redis.NewCmd(append(set.args[:0], "set", s.key, string(s.value), "ifeq", string(s.base.value), "ex", s.life)...)
 	set.call.cmds = append(set.cmds[:0], &set.cmd)
-	s.doubtful, err = s.deliverCall(ctx, &set.call)
+	doubtful, err := s.deliverCall(ctx, &set.call)
+	s.doubtful = s.doubtful || doubtful
 	switch {
 	case err == nil && set.cmd.Err() == nil:
 		return saved, "", true, nil

@@ -19,7 +19,7 @@ type Stats struct {
 	Created   uint64 // those that wrote a new one
 	Merged    uint64 // times that a save met what another request had saved meanwhile, and was done again on that
 	Touched   uint64 // releases that renewed the life time of a session and saved nothing
-	Unchanged uint64 // releases that had nothing to do
+	Unchanged uint64 // releases that had nothing to do, or not again: a session that is too large is told once
 	Gone      uint64 // releases that saved or renewed nothing because their session had been destroyed, regenerated or had expired
 
 	Regenerated uint64 // sessions that got a new id

@@ -31,8 +31,7 @@ type SessionStore struct {
 	values   map[any]any
 	base     stored           // the session as it was read or saved last
 	edits    edits            // what Set, Delete and Flush did to values since base, or since the last draft in doubtful
-	doubtful []draft          // saves since base that failed, of which it is not looked yet whether they were done, the oldest first
-	unsure   bool             // one of these may have been
+	doubtful []draft          // saves since base of which it is not known whether they were done, the oldest first
 	shared   map[any]struct{} // keys whose value a handler holds too and may change in place
 	gone     bool             // the session existed and does no longer: it is never saved
 	told     bool             // that its changes are lost
@@ -164,7 +163,7 @@ func (s *SessionStore) finish(ctx context.Context, create bool, failures *untold
 func (s *SessionStore) lost(err error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.unsure || errors.Is(err, errUnknown) {
+	if len(s.doubtful) > 0 || errors.Is(err, errUnknown) {
 		return fmt.Errorf("the changes of this request may be lost: %w", err)
 	}
 	return fmt.Errorf("the changes of this request are lost: %w", err)
@@ -248,14 +247,15 @@ func (s *SessionStore) touch(ctx context.Context) error {
 	if err := b.listStored(ctx, s.sid); err != nil { // which another request may have made a user's
 		return err
 	}
-	switch there, err := b.commands.renew(ctx, b.key(s.sid), b.life); {
-	case err != nil:
+	there, err := b.commands.renew(ctx, b.key(s.sid), b.life)
+	if err != nil {
 		return err
-	case !there:
-		b.counters.gone.Add(1)
-		return nil
 	}
-	b.counters.touched.Add(1)
+	if there {
+		b.counters.touched.Add(1)
+	} else {
+		b.counters.gone.Add(1)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.base.expires = written("", b.life).expires
@@ -288,7 +288,7 @@ func (s *SessionStore) save(ctx context.Context, create bool, failures *untold) 
 			if err != nil {
 				return s.putBack(*d, err)
 			} else if became == saved { // else there may be room in what the session is by now
-				return s.refuse(ctx, *d, refusal)
+				return s.refuse(ctx, *d, refusal, failures)
 			}
 		} else {
 			if d.enter {
@@ -297,7 +297,12 @@ func (s *SessionStore) save(ctx context.Context, create bool, failures *untold) 
 				}
 			}
 			if became, theirs, err = b.commands.save(ctx, b.key(s.sid), d.base, d.value, b.life, create); err != nil {
-				return s.doubt(*d, err)
+				var unknown inDoubt
+				if errors.As(err, &unknown) {
+					s.doubt(*d)
+					return err
+				}
+				return s.putBack(*d, err)
 			}
 		}
 		switch became {
@@ -350,18 +355,22 @@ func (s *SessionStore) draft(create bool) (*draft, bool, error) {
 func (s *SessionStore) settle(base stored, dropped map[any]error) (untold map[any]error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.base, s.doubtful, s.unsure, s.refused = base, nil, false, false
+	s.base, s.doubtful, s.refused = base, nil, false
 	untold = maps.Clone(dropped)
 	maps.DeleteFunc(untold, func(key any, _ error) bool { return s.unfit[key] != nil })
 	s.unfit = dropped
+	maps.DeleteFunc(s.unfit, func(key any, _ error) bool { // set again meanwhile
+		_, edited := s.edits.keys[key]
+		return edited || s.edits.flushed
+	})
 	return untold
 }
 
 // maxDoubtful is how many releases of one store may fail before the oldest is no longer told from the one after it.
 const maxDoubtful = 8
 
-// doubt remembers a draft whose save has failed, of which it may not be known whether it was done. The next release finds out.
-func (s *SessionStore) doubt(d draft, err error) error {
+// doubt remembers a draft of which it is not known whether it was saved. The next release finds out.
+func (s *SessionStore) doubt(d draft) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.doubtful = append(s.doubtful, d)
@@ -369,9 +378,6 @@ func (s *SessionStore) doubt(d draft, err error) error {
 		s.doubtful[1].edits = s.doubtful[0].edits.then(s.doubtful[1].edits)
 		s.doubtful = s.doubtful[1:]
 	}
-	var unknown inDoubt
-	s.unsure = s.unsure || errors.As(err, &unknown)
-	return err
 }
 
 // putBack undoes draft.
@@ -382,19 +388,23 @@ func (s *SessionStore) putBack(d draft, err error) error {
 	return err
 }
 
-// refuse undoes draft, which is too large. The session is in use all the same: its life time is renewed if that is due. It is told
-// once.
-func (s *SessionStore) refuse(ctx context.Context, d draft, refusal error) error {
-	_ = s.putBack(d, nil)
+// refuse undoes draft, which is too large. That is told once, until something else is set or deleted. The session is in use all the
+// same: its life time is renewed if that is due.
+func (s *SessionStore) refuse(ctx context.Context, d draft, refusal error, failures *untold) error {
 	s.mu.Lock()
-	renew := s.base.present && s.renewable()
 	if s.refused {
 		refusal = nil
 	}
-	s.refused = true
+	s.refused = s.edits.none()
+	s.edits = d.edits.then(s.edits)
+	renew := s.base.present && s.renewable()
 	s.mu.Unlock()
 	if renew {
-		return errors.Join(refusal, s.touch(ctx))
+		if err := s.touch(ctx); err != nil {
+			failures.add("renew the life time of", s.sid, err)
+		}
+	} else if refusal == nil {
+		s.backend.counters.unchanged.Add(1)
 	}
 	return refusal
 }
@@ -445,7 +455,7 @@ func (s *SessionStore) rebase(d draft, data record.Value) (changed bool, err err
 	}
 	s.edits = all.then(s.edits)
 	s.values, changed = merge(original, s.values, theirs, s.edits)
-	s.base, s.doubtful, s.unsure = written(data, s.backend.life), nil, false // by another request, a moment ago
+	s.base, s.doubtful = written(data, s.backend.life), nil // by another request, a moment ago
 	return changed, nil
 }
 

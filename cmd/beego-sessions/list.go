@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
@@ -59,6 +60,7 @@ func (t *tool) list(ctx context.Context, _ string) error {
 			return err
 		}
 		if t.options.n > 0 && shown == t.options.n {
+			progress.over()
 			t.more()
 			return lines.end()
 		}
@@ -135,21 +137,30 @@ func (l *table) end() error {
 	return l.err
 }
 
-// userOf is whose a session is, as the provider writes it, without the types of the site.
+// userOf is whose a session is, as SessionsOf knows it, without the types of the site: what is no string or integer is nobody's.
 func (t *tool) userOf(value record.Value) string {
 	if t.site.UserKey == "" {
 		return ""
 	}
 	values, err := describe(value)
-	if err != nil || values[t.site.UserKey] == nil {
+	if err != nil {
 		return "-"
 	}
-	switch user := values[t.site.UserKey].(type) {
-	case string, bool, int64, uint64, float64:
-		return fmt.Sprint(user)
-	default:
-		return compact(user)
+	// That of a registered type is {"type", "value"}.
+	text, _ := json.Marshal(values[t.site.UserKey])
+	var typed struct{ Value json.RawMessage }
+	if json.Unmarshal(text, &typed) == nil {
+		text = typed.Value
 	}
+	var name string
+	if json.Unmarshal(text, &name) == nil && name != "" {
+		return name
+	}
+	var number json.Number
+	if json.Unmarshal(text, &number) == nil && number != "" && !strings.ContainsAny(number.String(), ".eE") {
+		return number.String()
+	}
+	return "-"
 }
 
 // describe is gobmap.Describe of a session, also of one that beego has only reserved.

@@ -390,7 +390,7 @@ func TestTheConfigurationIsTheSites(t *testing.T) {
 	defer func() { _ = os.Chdir(back) }()
 	run("count").wants(t, 0, "1\n")
 
-	run("count", "-app", in("app.conf", "SessionProvider = memory\n")).wants(t, 1, `"memory"`)
+	run("count", "-app", in("app.conf", "SessionProvider = memory\n")).wants(t, 1, "SessionProvider is memory")
 	run("count", "-app", in("app.conf", "the secret line\n")).wants(t, 1, "not key = value", "not", "secret")
 	run("count", "-app", "/nowhere/app.conf").wants(t, 1, "/nowhere/app.conf")
 	run("count", "-app", in("app.conf", "SessionProvider = redis\nsessionConfig = {secret\n")).wants(t, 1, "not valid JSON", "not", "secret")

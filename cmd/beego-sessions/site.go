@@ -90,7 +90,7 @@ func (t *tool) appConf(file string) (source, error) {
 		if json.Unmarshal([]byte(text), &manager) != nil {
 			return source{}, fmt.Errorf("sessionConfig in %s is not valid JSON", file)
 		}
-		s.config, s.life = manager.ProviderConfig, manager.Gclifetime
+		s.config, s.life = manager.ProviderConfig, cmp.Or(manager.Maxlifetime, manager.Gclifetime) // as beego chooses
 	}
 	if t.options.given["provider"] {
 		s.provider = t.options.provider
@@ -109,8 +109,12 @@ func (t *tool) connect(ctx context.Context) error {
 	registered, err := session.GetProvider(s.provider)
 	provider, ok := registered.(*redis.Provider)
 	if err != nil || !ok {
-		return fmt.Errorf("the SessionProvider is %.20q: only sessions of redis, redis_sentinel and redis_cluster are in Redis (give -config "+
-			"where the site registers a provider of its own)", s.provider)
+		name := "another one"
+		if wordLike.MatchString(s.provider) {
+			name = s.provider
+		}
+		return fmt.Errorf("the SessionProvider is %s: only sessions of redis, redis_sentinel and redis_cluster are in Redis (give -config "+
+			"where the site registers a provider of its own)", name)
 	}
 	if err := provider.SessionInit(ctx, s.life, s.config); err != nil {
 		return err

@@ -347,7 +347,7 @@ func WithLosses(ctx context.Context, lost *atomic.Bool) context.Context {
 func noteLoss(ctx context.Context, cmds ...redis.Cmder) {
 	for _, cmd := range cmds {
 		var reply redis.Error
-		if err := cmd.Err(); err == nil || errors.As(err, &reply) || Unopened(err) {
+		if err := cmd.Err(); err == nil || errors.As(err, &reply) || Unsent(err) {
 			continue
 		}
 		if lost, ok := ctx.Value(lossKey{}).(*atomic.Bool); ok {

@@ -19,6 +19,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/go-redis/redis/v7"
 )
 
 // dialer opens the connections of one client.
@@ -107,6 +109,16 @@ func asUnopened(err error) error {
 		return unopenedNetwork{networkError{err}}
 	}
 	return unopened{err}
+}
+
+// Unsent tells whether an error means that a command was written to no connection.
+func Unsent(err error) bool {
+	return Unopened(err) || NoneFree(err) || errors.Is(err, redis.ErrClosed)
+}
+
+// NoneFree tells whether an error is that of waiting for a free connection in vain, which go-redis does not export.
+func NoneFree(err error) bool {
+	return err != nil && strings.Contains(err.Error(), "redis: connection pool timeout")
 }
 
 // Unopened tells whether an error is that of opening a connection.
