@@ -24,7 +24,7 @@ const (
 	goroutines = 16
 )
 
-var updates = redistest.Times(15, 50)
+var updates = redistest.Times(15, 30)
 
 func TestProcessesLoseNothingOfEachOther(t *testing.T) {
 	t.Parallel()
@@ -100,7 +100,7 @@ func TestTortureWorker(t *testing.T) {
 	if addr == "" {
 		t.Skip("is run by the tests of this file, in processes of its own")
 	}
-	p := open(t, addr, life)
+	p := open(t, fmt.Sprintf(`{"save_path":%q,"read_timeout":"1m"}`, addr), life) // how slow this machine is decides nothing
 	p.OnError(noteLoss)
 	var wg sync.WaitGroup
 	for g := range goroutines {
