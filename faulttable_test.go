@@ -137,7 +137,7 @@ var faults = []fault{
 	},
 	{
 		name: "every reply comes later than read_timeout", timeouts: short,
-		begin: func(f *faulty) { f.proxy.SetDelay(short.read * 3 / 4) }, // each way
+		begin: func(f *faulty) { f.proxy.SetDelay(short.read * 3 / 2) }, // each way, so that it is late also for who begins to wait late
 		end:   func(f *faulty) { f.proxy.SetDelay(0) },
 		want:  all(timedOut),
 	},
