@@ -155,7 +155,7 @@ func (b *backend) regenerate(ctx context.Context, oldsid, sid string, failures *
 	var user string
 	if b.checkID(oldsid) != nil {
 		found, err = b.commands.reserve(ctx, b.key(sid), b.life)
-	} else if user, err = b.listMoving(ctx, oldsid, sid); err == nil {
+	} else if user, err = b.listStored(ctx, oldsid, sid); err == nil {
 		found, err = b.commands.regenerate(ctx, b.key(oldsid), b.key(sid), b.life)
 	}
 	if err != nil {

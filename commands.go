@@ -70,6 +70,9 @@ const (
 	indexes     = "user:{"  // of a user in the place of a session
 )
 
+// surveyName is a name in the place of a session that nobody else has.
+func surveyName() string { return surveys + hex.EncodeToString([]byte(record.NewVersion())) }
+
 // auxiliary tells whether what stands behind the prefix in a key is none of a session.
 func auxiliary(name string) bool {
 	return strings.HasPrefix(name, tombstones) || strings.HasPrefix(name, temporaries) || strings.HasPrefix(name, removals) ||
@@ -208,7 +211,7 @@ func (c *commands) check(ctx context.Context) error {
 	one := func(key string) error {
 		return c.do(ctx, redis.NewStatusCmd("setex", key, temporaryLife, ""), redis.NewStringCmd("get", key), redis.NewIntCmd("del", key))
 	}
-	key := c.prefix + surveys + hex.EncodeToString([]byte(record.NewVersion()))
+	key := c.prefix + surveyName()
 	own, ok := c.client.(client.Client)
 	if !ok || c.cluster() == nil {
 		if err := one(key); err != nil || c.cluster() == nil {

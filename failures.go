@@ -89,10 +89,9 @@ func (f Failure) LogValue() slog.Value {
 
 // OnError has a function called for each failure that no caller can be told: a release that could not save or renew, an
 // entry that could not be encoded, a session that grew too large or is gone, sessions that could not be counted or entered in the
-// index of their user. ctx has the values
-// of the request's context, and is not cancelled. The function runs in the request, and several may be in it at a time. It may do
-// anything with the provider and the session, and Close does not wait for it. With nil, as at first, failures are logged to
-// session.SLogger: five of a kind in a second, and how many there were beyond these.
+// index of their user. ctx has the values of the request's context, and is not cancelled. The function runs in the request, and
+// several may be in it at a time. It may do anything with the provider and the session, and Close does not wait for it. With nil,
+// as at first, failures are logged to session.SLogger: five of a kind in a second, and how many there were beyond these.
 func (p *Provider) OnError(f func(ctx context.Context, failure Failure)) {
 	if f == nil {
 		p.failures.hook.Store(nil)

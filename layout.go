@@ -5,13 +5,11 @@ package redis
 
 import (
 	"context"
-	"encoding/hex"
 	"errors"
 	"slices"
 	"sync/atomic"
 	"time"
 
-	"github.com/beego-session/redis/internal/record"
 	"github.com/go-redis/redis/v7"
 )
 
@@ -35,7 +33,7 @@ func (c *commands) survey(ctx context.Context) error {
 	var keys []string // of sessions, each followed by that of its tombstone
 	var write, clear []redis.Cmder
 	for range surveyed {
-		key := c.prefix + surveys + hex.EncodeToString([]byte(record.NewVersion()))
+		key := c.prefix + surveyName()
 		keys = append(keys, key, c.tombstone(key))
 	}
 	for _, key := range keys {

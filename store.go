@@ -244,7 +244,7 @@ func (s *SessionStore) changedInPlace() (bool, error) {
 
 func (s *SessionStore) touch(ctx context.Context) error {
 	b := s.backend
-	if err := b.listStored(ctx, s.sid); err != nil { // which another request may have made a user's
+	if _, err := b.listStored(ctx, s.sid); err != nil { // which another request may have made a user's
 		return err
 	}
 	there, err := b.commands.renew(ctx, b.key(s.sid), b.life)

@@ -5,7 +5,6 @@ package redis
 import (
 	"context"
 	_ "embed"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"math"
@@ -136,38 +135,22 @@ func (b *backend) list(ctx context.Context, user string, ids ...string) error {
 	return nil
 }
 
-// listMoving enters a session in the index that is about to move: under its new id, and under the old one, to which the move
-// may be taken back. It returns whose it is.
-func (b *backend) listMoving(ctx context.Context, oldsid, sid string) (user string, err error) {
+// listStored enters a session as it is stored now, and under the same user the id to which it is about to move: the move may be
+// taken back, so that both are needed. It returns whose it is.
+func (b *backend) listStored(ctx context.Context, sid string, next ...string) (user string, err error) {
 	if b.userKey == "" {
 		return "", nil
 	}
-	old, err := b.commands.read(ctx, b.key(oldsid))
+	now, err := b.commands.read(ctx, b.key(sid))
 	if err != nil {
 		return "", err
 	}
-	values, err := decode(old.value)
+	values, err := decode(now.value)
 	if err != nil {
 		return "", err
 	}
 	user = b.userOf(values)
-	return user, b.list(ctx, user, sid, oldsid)
-}
-
-// listStored enters a session as it is stored now.
-func (b *backend) listStored(ctx context.Context, sid string) error {
-	if b.userKey == "" {
-		return nil
-	}
-	now, err := b.commands.read(ctx, b.key(sid))
-	if err != nil {
-		return err
-	}
-	values, err := decode(now.value)
-	if err != nil {
-		return err
-	}
-	return b.list(ctx, b.userOf(values), sid)
+	return user, b.list(ctx, user, append(next, sid)...)
 }
 
 // listing returns what a session of a user is to be saved with, and whether it must be entered in the index before.
@@ -239,7 +222,7 @@ func (b *backend) checkIndex(ctx context.Context) error {
 	if b.userKey == "" {
 		return nil
 	}
-	user := surveys + hex.EncodeToString([]byte(record.NewVersion()))
+	user := surveyName()
 	err := b.commands.list(ctx, user, 1, user)
 	if err == nil {
 		_, err = b.commands.listed(ctx, user)
