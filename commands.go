@@ -9,8 +9,10 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/beego-session/redis/internal/client"
@@ -196,12 +198,22 @@ func (c *commands) ready(ctx context.Context) error {
 	}
 }
 
-// masters calls f for each server that has keys, with its address; in a cluster at the same time.
-func (c *commands) masters(f func(addr string, node inside.Node) error) error {
-	if cluster := c.cluster(); cluster != nil {
-		return cluster.ForEachMaster(func(master *redis.Client) error { return f(master.Options().Addr, master) })
+// masters returns the servers that have keys, by their addresses, and with an error those that were found.
+func (c *commands) masters() ([]inside.Master, error) {
+	cluster := c.cluster()
+	if cluster == nil {
+		return []inside.Master{{Addr: c.addr, Node: c.client}}, nil
 	}
-	return f(c.addr, c.client)
+	var mu sync.Mutex // protects all
+	var all []inside.Master
+	err := cluster.ForEachMaster(func(master *redis.Client) error {
+		mu.Lock()
+		defer mu.Unlock()
+		all = append(all, inside.Master{Addr: master.Options().Addr, Node: master})
+		return nil
+	})
+	slices.SortFunc(all, func(a, b inside.Master) int { return cmp.Compare(a.Addr, b.Addr) })
+	return all, err
 }
 
 // check writes a key, reads it and removes it, in a cluster on each master, where they are known. A client of the application does
@@ -217,7 +229,7 @@ func (c *commands) check(ctx context.Context) error {
 		if err := one(key); err != nil || c.cluster() == nil {
 			return err
 		}
-		return c.masters(func(_ string, on inside.Node) error { return on.ProcessContext(ctx, redis.NewStatusCmd("ping")) })
+		return c.cluster().ForEachMaster(func(master *redis.Client) error { return master.ProcessContext(ctx, redis.NewStatusCmd("ping")) })
 	}
 	keys := c.spread(key, own)
 	errs := make(chan error, len(keys))

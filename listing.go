@@ -3,16 +3,13 @@
 package redis
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"hash/maphash"
 	"io"
 	"iter"
-	"slices"
 	"strings"
-	"sync"
 
 	"github.com/beego-session/redis/internal/inside"
 	"github.com/go-redis/redis/v7"
@@ -110,29 +107,17 @@ func (b *backend) step(ctx context.Context, f func(context.Context) error) error
 	return failed
 }
 
-// master is a server that has keys.
-type master struct {
-	addr string
-	inside.Node
-}
-
-// servers returns all of them.
-func (b *backend) servers(ctx context.Context) ([]master, error) {
-	var mu sync.Mutex // protects all
-	var all []master
-	err := b.step(ctx, func(context.Context) error {
-		return b.commands.masters(func(addr string, node inside.Node) error {
-			mu.Lock()
-			defer mu.Unlock()
-			all = append(all, master{addr, node})
-			return nil
-		})
+// servers returns all that have keys.
+func (b *backend) servers(ctx context.Context) ([]inside.Master, error) {
+	var found []inside.Master
+	err := b.step(ctx, func(context.Context) (err error) {
+		found, err = b.commands.masters()
+		return err
 	})
 	if err != nil {
-		return nil, err
+		return nil, err // and found may be about to be set
 	}
-	slices.SortFunc(all, func(a, b master) int { return cmp.Compare(a.addr, b.addr) })
-	return all, nil
+	return found, nil
 }
 
 // scanned is how many keys a server looks at in one step. With 250 it serves nobody else for 0.3 ms or less, and the round trips
@@ -140,7 +125,7 @@ func (b *backend) servers(ctx context.Context) ([]master, error) {
 const scanned = 250
 
 // scan returns some keys of a server, and where to go on; that is 0 at the end.
-func (b *backend) scan(ctx context.Context, on master, cursor uint64) (keys []string, next uint64, err error) {
+func (b *backend) scan(ctx context.Context, on inside.Master, cursor uint64) (keys []string, next uint64, err error) {
 	cmd := redis.NewScanCmd(nil, "scan", cursor, "match", globEscaper.Replace(b.keyPrefix)+"*", "count", scanned)
 	err = b.step(ctx, func(ctx context.Context) error {
 		return b.commands.retry(ctx, func(ctx context.Context) error { return on.ProcessContext(ctx, cmd) })

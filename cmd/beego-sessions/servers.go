@@ -3,12 +3,9 @@
 package main
 
 import (
-	"cmp"
 	"context"
-	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/beego-session/redis/internal/inside"
@@ -23,15 +20,11 @@ type server struct {
 
 // servers returns all of them.
 func (t *tool) servers() ([]server, error) {
-	var mu sync.Mutex // protects all
+	masters, err := t.site.Masters()
 	var all []server
-	err := t.site.Masters(func(addr string, node inside.Node) error {
-		mu.Lock()
-		defer mu.Unlock()
-		all = append(all, server{addr, node})
-		return nil
-	})
-	slices.SortFunc(all, func(a, b server) int { return cmp.Compare(a.addr, b.addr) })
+	for _, m := range masters {
+		all = append(all, server{m.Addr, m.Node})
+	}
 	return all, err
 }
 

@@ -19,8 +19,8 @@ type Inside struct {
 	Life    time.Duration  // of a session; 0 is for ever
 	UserKey string         // the key of a session that holds whose it is; empty: sessions are not listed by user
 
-	// Masters calls f for each server that has keys, with its address; in a cluster at the same time.
-	Masters func(f func(addr string, node Node) error) error
+	// Masters returns the servers that have keys, by their addresses, and with an error those that were found.
+	Masters func() ([]Master, error)
 
 	// SessionID returns which session a key is of, and whether it is of one.
 	SessionID func(key string) (sid string, ok bool)
@@ -34,6 +34,12 @@ type Stored struct {
 	Value   record.Value
 	Present bool
 	Expires time.Time // zero where it does not expire
+}
+
+// Master is a server that has keys.
+type Master struct {
+	Addr string
+	Node
 }
 
 // Node is a client of one server.
