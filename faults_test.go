@@ -171,8 +171,9 @@ func TestWhatCannotBeConnectedToSaysWhy(t *testing.T) {
 }
 
 func TestACallIsBoundedInTime(t *testing.T) {
+	t.Parallel()
 	s := redistest.Start(t)
-	p := open(t, fmt.Sprintf(`{"save_path":%q,"dial_timeout":"200ms","read_timeout":"100ms","max_retries":100}`, s.Addr()), life)
+	p := open(t, fmt.Sprintf(`{"save_path":%q,"dial_timeout":"1s","read_timeout":"1s","max_retries":100}`, s.Addr()), life)
 	s.Pause()
 	t.Cleanup(s.Resume)
 	start := time.Now()
@@ -386,6 +387,7 @@ func TestAFailedSessionInitChangesNothing(t *testing.T) {
 }
 
 func TestCountingTakesAsLongAsItTakes(t *testing.T) {
+	t.Parallel()
 	s := redistest.Start(t)
 	const n = 2500
 	pipe := s.Client().Pipeline()
@@ -396,8 +398,8 @@ func TestCountingTakesAsLongAsItTakes(t *testing.T) {
 		t.Fatal(err)
 	}
 	proxy := redistest.Proxy(t, s.Addr())
-	p := open(t, fmt.Sprintf(`{"save_path":%q,"key_prefix":"far:","dial_timeout":"200ms","read_timeout":"200ms"}`, proxy.Addr()), life)
-	proxy.SetDelay(50 * time.Millisecond) // each way: ten steps take longer than the time limit of 600 ms
+	p := open(t, fmt.Sprintf(`{"save_path":%q,"key_prefix":"far:","dial_timeout":"1s","read_timeout":"1s"}`, proxy.Addr()), life)
+	proxy.SetDelay(160 * time.Millisecond) // each way: ten steps take longer than the time limit of 3 s
 	if got := p.SessionAll(ctx); got != n {
 		t.Errorf("SessionAll = %d, want %d", got, n)
 	}

@@ -224,7 +224,7 @@ func TestOnErrorIsToldWhatNoCallerCanBe(t *testing.T) {
 }
 
 func TestWhoIsToldMayDoAnythingWithTheProvider(t *testing.T) {
-	s, _ := onMiniredis(t, `"read_timeout":"100ms","write_timeout":"100ms","dial_timeout":"100ms"`)
+	s, _ := onMiniredis(t, `"read_timeout":"2s","write_timeout":"2s","dial_timeout":"2s"`)
 	type unregistered struct{ A int }
 	id := s.create("n", 1)
 	store := s.read(s, id)
@@ -465,7 +465,7 @@ func TestCloseIsAboutAllConfigurations(t *testing.T) {
 	id := site.create("n", 1)
 	store := site.read(p, id)
 	set(t, store, "n", 2)
-	if err := p.SessionInit(ctx, life, fmt.Sprintf(`{"save_path":%q,"read_timeout":"50ms","write_timeout":"50ms","dial_timeout":"50ms"}`, s.Addr())); err != nil {
+	if err := p.SessionInit(ctx, life, fmt.Sprintf(`{"save_path":%q,"read_timeout":"500ms","write_timeout":"500ms","dial_timeout":"500ms"}`, s.Addr())); err != nil {
 		t.Fatal(err)
 	}
 	both := connections()
@@ -474,7 +474,7 @@ func TestCloseIsAboutAllConfigurations(t *testing.T) {
 		t.Fatal("no error")
 	}
 	await(t, "the connections of a SessionInit that failed to be closed", func() bool { return connections() <= both })
-	proxy.SetDelay(100 * time.Millisecond) // each way: more than an operation may take of the later configuration
+	proxy.SetDelay(time.Second) // each way: more than an operation may take of the later configuration
 	go store.SessionRelease(ctx, nil)
 	await(t, "the release", func() bool { return p.Stats().InFlight == 1 })
 	if err := p.Close(ctx); err != nil {
@@ -556,7 +556,7 @@ func TestKindsOfFailures(t *testing.T) {
 		store.SessionRelease(ctx, nil)
 	}()
 	await(t, "the release", func() bool { return p.Stats().InFlight == 1 })
-	quick := `{"save_path":%q,"password_file":%q,"max_retries":-1,"outage_time":"0s","read_timeout":"50ms","write_timeout":"50ms","dial_timeout":"50ms"}`
+	quick := `{"save_path":%q,"password_file":%q,"max_retries":-1,"outage_time":"0s","read_timeout":"500ms","write_timeout":"500ms","dial_timeout":"500ms"}`
 	m.RequireAuth("secret")
 	if err := p.SessionInit(ctx, life, fmt.Sprintf(quick, m.Addr(), password)); err != nil {
 		t.Fatal(err)
@@ -797,17 +797,17 @@ func TestARenewalKeepsToOneTimeLimit(t *testing.T) {
 	t.Parallel()
 	s, m := onMiniredis(t, "")
 	proxy := redistest.Proxy(t, m.Addr())
-	p := open(t, fmt.Sprintf(`{"save_path":%q,"user_key":"uid","read_timeout":"200ms","write_timeout":"50ms","dial_timeout":"50ms"}`, proxy.Addr()), life)
+	p := open(t, fmt.Sprintf(`{"save_path":%q,"user_key":"uid","read_timeout":"2s","write_timeout":"500ms","dial_timeout":"500ms"}`, proxy.Addr()), life)
 	id := s.create("uid", "ann")
 	s.raw.Expire(id, time.Minute)
 	store := s.read(p, id)
 	s.raw.ScriptFlush()
 	told := 0
 	p.OnError(func(context.Context, redis.Failure) { told++ })
-	proxy.SetDelay(60 * time.Millisecond) // each way, three times: of the digest of list.lua, its source, and EXPIRE
+	proxy.SetDelay(600 * time.Millisecond) // each way, three times: of the digest of list.lua, its source, and EXPIRE
 	store.SessionRelease(ctx, nil)
 	if told != 1 || p.Stats().Touched != 0 {
-		t.Error("it took more than the 300 ms of one operation")
+		t.Error("it took more than the 3 s of one operation")
 	}
 }
 

@@ -248,7 +248,7 @@ func TestOneFailureMakesAllOtherConnectionsBeChecked(t *testing.T) {
 
 func TestSilentConnectionsCostOneTimeout(t *testing.T) {
 	t.Parallel()
-	for _, timeout := range []time.Duration{200 * time.Millisecond, 500 * time.Millisecond} {
+	for _, timeout := range []time.Duration{500 * time.Millisecond, time.Second} {
 		t.Run(fmt.Sprint(timeout), func(t *testing.T) {
 			t.Parallel()
 			server := redistest.Start(t)
@@ -390,7 +390,7 @@ func TestSilentServerIsLeftAloneAfterManyTimeouts(t *testing.T) {
 	server := redistest.Start(t)
 	proxy := redistest.Proxy(t, server.Addr())
 	proxy.Hold(true)
-	c := open(t, client.Options{Addrs: []string{proxy.Addr()}, PoolSize: 2, DialTimeout: 50 * time.Millisecond})
+	c := open(t, client.Options{Addrs: []string{proxy.Addr()}, PoolSize: 2, DialTimeout: 500 * time.Millisecond})
 	for range 3 {
 		_ = ping(context.Background(), c)
 	}
@@ -400,7 +400,7 @@ func TestSilentServerIsLeftAloneAfterManyTimeouts(t *testing.T) {
 			t.Fatal("succeeded")
 		}
 	}
-	if d := time.Since(start); d > 500*time.Millisecond {
+	if d := time.Since(start); d > 5*time.Second {
 		t.Errorf("20 more calls took %v: each waited for the dial timeout", d)
 	}
 }
@@ -641,7 +641,7 @@ func TestOpeningAConnectionKeepsToTheContext(t *testing.T) {
 				if !errors.As(err, &netErr) || netErr.Timeout() != (tt.want == nil) || tt.want != nil && !errors.Is(err, tt.want) {
 					t.Errorf("got %v", err)
 				}
-				if d := time.Since(start); d > time.Second {
+				if d := time.Since(start); d > 3*time.Second {
 					t.Errorf("took %v", d)
 				}
 			})
@@ -662,7 +662,7 @@ func TestOpeningAnewKeepsToTheContext(t *testing.T) {
 	time.Sleep(20 * time.Millisecond)
 	start := time.Now()
 	err := ping(deadline{context.Background(), start.Add(50 * time.Millisecond)}, c)
-	if d := time.Since(start); err == nil || d > time.Second {
+	if d := time.Since(start); err == nil || d > 3*time.Second {
 		t.Errorf("%v after %v", err, d)
 	}
 	proxy.Hold(false)

@@ -396,7 +396,7 @@ func TestDeadMasterIsReplaced(t *testing.T) {
 					t.Errorf("pipeline after the failover: %v", err)
 				}
 			}
-			if d := time.Since(start); d > 2*time.Second {
+			if d := time.Since(start); d > 3*time.Second {
 				t.Errorf("200 calls took %v after the failover", d)
 			}
 			close(stop)
@@ -416,8 +416,8 @@ func TestPipelinesAloneNoticeADeadMaster(t *testing.T) {
 	cluster.AwaitHealthy()
 	start := time.Now()
 	for pipeline(within(t, 10*time.Second), c, "key") != nil {
-		if time.Since(start) > 2*time.Second {
-			t.Fatal("still looking for the old master after 2 s")
+		if time.Since(start) > 3*time.Second {
+			t.Fatal("still looking for the old master after 3 s")
 		}
 	}
 }
@@ -432,7 +432,7 @@ func TestSilentNodeDoesNotHoldUpTheSlots(t *testing.T) {
 	if err := setAndGet(within(t, 20*time.Second), c, "key"); err != nil {
 		t.Fatal(err)
 	}
-	if d := time.Since(start); d > time.Second {
+	if d := time.Since(start); d > 3*time.Second {
 		t.Errorf("took %v", d)
 	}
 }
@@ -482,7 +482,7 @@ func TestClusterCommandsKeepToADeadlineWithoutDone(t *testing.T) {
 	} {
 		start := time.Now()
 		err := call(deadline{context.Background(), start.Add(200 * time.Millisecond)})
-		if d := time.Since(start); err == nil || d > 2500*time.Millisecond {
+		if d := time.Since(start); err == nil || d > 3*time.Second {
 			t.Errorf("%s: %v after %v", name, err, d)
 		}
 		var netErr net.Error

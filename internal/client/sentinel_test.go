@@ -192,7 +192,7 @@ func TestSentinelFailoverIsFollowed(t *testing.T) {
 			if n := failedAttempts(t, 100, func(i int) error { return setAndGet(ctx, c, fmt.Sprint("after", i)) }); n > 0 {
 				t.Errorf("%d attempts failed after the failover", n)
 			}
-			if d := time.Since(start); d > time.Second {
+			if d := time.Since(start); d > 3*time.Second {
 				t.Errorf("100 calls took %v after the failover", d)
 			}
 		})
@@ -225,7 +225,7 @@ func TestSilentSentinelDoesNotHoldUpTheOthers(t *testing.T) {
 	if err := ping(within(t, 20*time.Second), c); err != nil {
 		t.Fatal(err)
 	}
-	if d := time.Since(start); d > time.Second {
+	if d := time.Since(start); d > 3*time.Second {
 		t.Errorf("took %v", d)
 	}
 }
@@ -238,7 +238,7 @@ func TestSilentSentinelsKeepToTheContext(t *testing.T) {
 	c := open(t, sentinelOptions(proxy.Addr()))
 	start := time.Now()
 	err := ping(deadline{context.Background(), start.Add(100 * time.Millisecond)}, c)
-	if d := time.Since(start); err == nil || d > time.Second {
+	if d := time.Since(start); err == nil || d > 3*time.Second {
 		t.Errorf("%v after %v", err, d)
 	}
 }
@@ -495,7 +495,7 @@ func TestAskingAMasterKeepsToTheContext(t *testing.T) {
 			defer cancel()
 			start := time.Now()
 			err := ping(ctx, c)
-			if d := time.Since(start); err == nil || d > 2*time.Second {
+			if d := time.Since(start); err == nil || d > 3*time.Second {
 				t.Errorf("%v after %v", err, d)
 			}
 		})
