@@ -49,15 +49,10 @@ func resized(t *testing.T, s *redistest.Server, fits func(size int) bool) {
 	})
 }
 
-// Where a server's table shrinks, SCAN returns again what it has returned shortly before.
-func TestNoSessionIsListedTwiceWhileTheTableShrinks(t *testing.T) {
-	t.Parallel()
-	s := redistest.Start(t, "--enable-debug-command", "yes", "--hz", "500")
-	p := open(t, s.Addr(), life)
-	const n, left = 30_000, 100
-	filled(t, s, 0, n)
-	met := map[string]bool{}
-	var last []string
+// listOnce lists all sessions, of which none may come twice, and calls f with each and how many were listed by then.
+func listOnce(t *testing.T, p *redis.Provider, f func(id string, listed int)) (met map[string]bool) {
+	t.Helper()
+	met = map[string]bool{}
 	for id, err := range p.Sessions(ctx) {
 		if err != nil {
 			t.Fatal(err)
@@ -66,8 +61,22 @@ func TestNoSessionIsListedTwiceWhileTheTableShrinks(t *testing.T) {
 			t.Fatalf("%s was listed before, after %d sessions", id, len(met))
 		}
 		met[id] = true
+		f(id, len(met))
+	}
+	return met
+}
+
+// Where a server's table shrinks, SCAN returns again what it has returned shortly before.
+func TestNoSessionIsListedTwiceWhileTheTableShrinks(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t, "--enable-debug-command", "yes", "--hz", "500")
+	p := open(t, s.Addr(), life)
+	const n, left = 30_000, 100
+	filled(t, s, 0, n)
+	var last []string
+	listOnce(t, p, func(id string, listed int) {
 		last = append(last, id)
-		if len(met) == n/2 {
+		if listed == n/2 {
 			last = last[n/2-left:]
 			script := "for _, id in ipairs(redis.call('KEYS', '*')) do if not string.find(ARGV[1], id .. ' ', 1, true) then redis.call('UNLINK', id) end end"
 			if err := s.Client().Eval(script, nil, strings.Join(last, " ")+" ").Err(); err != nil && err != goredis.Nil {
@@ -75,7 +84,7 @@ func TestNoSessionIsListedTwiceWhileTheTableShrinks(t *testing.T) {
 			}
 			resized(t, s, func(size int) bool { return size <= 1024 })
 		}
-	}
+	})
 }
 
 func TestEverySessionIsListedWhileTheTableGrows(t *testing.T) {
@@ -84,20 +93,12 @@ func TestEverySessionIsListedWhileTheTableGrows(t *testing.T) {
 	p := open(t, s.Addr(), life)
 	const n, more = 5000, 60_000
 	filled(t, s, 0, n)
-	met := map[string]bool{}
-	for id, err := range p.Sessions(ctx) {
-		if err != nil {
-			t.Fatal(err)
-		}
-		if met[id] {
-			t.Fatalf("%s was listed before, after %d sessions", id, len(met))
-		}
-		met[id] = true
-		if len(met) == n/2 {
+	met := listOnce(t, p, func(_ string, listed int) {
+		if listed == n/2 {
 			filled(t, s, n, more)
 			resized(t, s, func(size int) bool { return size > 2*n })
 		}
-	}
+	})
 	for i := range n {
 		if id := fmt.Sprint("session-", i); !met[id] {
 			t.Errorf("%s was not listed", id)
@@ -138,13 +139,7 @@ func TestWhatScanReturnsAgainIsNotListedAgain(t *testing.T) {
 		}
 		page(c, (step+1)%(steps+1), keys...)
 	})
-	met := map[string]bool{}
-	for id, err := range p.Sessions(ctx) {
-		if err != nil || met[id] {
-			t.Fatalf("%q, %v", id, err)
-		}
-		met[id] = true
-	}
+	met := listOnce(t, p, func(string, int) {})
 	if want := (steps + 1) * of / 2; len(met) != want {
 		t.Errorf("%d sessions, want %d", len(met), want)
 	}

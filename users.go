@@ -268,11 +268,7 @@ func (c *commands) entryLife(life int64) int64 {
 func (c *commands) list(ctx context.Context, user string, life int64, ids ...string) error {
 	key, entryLife := c.index(user), c.entryLife(life)
 	if !c.scriptless() {
-		args := []any{entryLife}
-		for _, id := range ids {
-			args = append(args, id)
-		}
-		_, _, err := c.eval(ctx, run{script: listScript, keys: []string{key}, args: args, aside: true})
+		err := c.evalIndex(ctx, listScript, key, entryLife, ids)
 		if !refusesScripts(unwrap(err)) {
 			return err
 		}
@@ -311,10 +307,15 @@ func (c *commands) unlist(ctx context.Context, user string, ids []string) error 
 	if c.scriptless() {
 		return nil
 	}
-	args := []any{c.tombstoneLife}
+	return c.evalIndex(ctx, unlistScript, c.index(user), c.tombstoneLife, ids)
+}
+
+// evalIndex runs list.lua or unlist.lua.
+func (c *commands) evalIndex(ctx context.Context, s script, key string, seconds int64, ids []string) error {
+	args := []any{seconds}
 	for _, id := range ids {
 		args = append(args, id)
 	}
-	_, _, err := c.eval(ctx, run{script: unlistScript, keys: []string{c.index(user)}, args: args, aside: true})
+	_, _, err := c.eval(ctx, run{script: s, keys: []string{key}, args: args, aside: true})
 	return err
 }
