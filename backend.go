@@ -264,7 +264,7 @@ func insideOf(provider any) (inside.Inside, error) {
 	defer b.gate.leave()
 	return inside.Inside{
 		Client: b.commands.client, Options: b.client, Addr: b.addr, Prefix: b.keyPrefix, Life: time.Duration(b.life) * time.Second, UserKey: b.userKey,
-		Masters: b.commands.masters, SessionID: b.sessionID, Look: b.lookInside,
+		Masters: b.commands.masters, Spread: b.commands.spread, Beside: b.commands.beside, SessionID: b.sessionID, Look: b.lookInside,
 	}, nil
 }
 

@@ -81,6 +81,9 @@ func auxiliary(name string) bool {
 		strings.HasPrefix(name, surveys) || strings.HasPrefix(name, indexes)
 }
 
+// beside is a key of no session that the server of another key has too.
+func (c *commands) beside(key string) string { return c.prefix + surveys + "{" + key + "}" }
+
 func (c *commands) tombstone(key string) string { return c.prefix + tombstones + key + "}" }
 
 // read fetches a session and how long it has to live, in one round trip.
@@ -223,15 +226,13 @@ func (c *commands) check(ctx context.Context) error {
 	one := func(key string) error {
 		return c.do(ctx, redis.NewStatusCmd("setex", key, temporaryLife, ""), redis.NewStringCmd("get", key), redis.NewIntCmd("del", key))
 	}
-	key := c.prefix + surveyName()
-	own, ok := c.client.(client.Client)
-	if !ok || c.cluster() == nil {
-		if err := one(key); err != nil || c.cluster() == nil {
+	keys := c.spread()
+	if c.cluster() == nil || c.repeatsUnseen() {
+		if err := one(keys[c.addr]); err != nil || c.cluster() == nil {
 			return err
 		}
 		return c.cluster().ForEachMaster(func(master *redis.Client) error { return master.ProcessContext(ctx, redis.NewStatusCmd("ping")) })
 	}
-	keys := c.spread(key, own)
 	errs := make(chan error, len(keys))
 	for addr, key := range keys {
 		go func() {
@@ -249,8 +250,13 @@ func (c *commands) check(ctx context.Context) error {
 	return err
 }
 
-// spread returns a key like the one given for each master that can have sessions, by its address.
-func (c *commands) spread(key string, own client.Client) map[string]string {
+// spread returns a key of no session for each master that can have sessions, by its address, and where they are not known one key.
+func (c *commands) spread() map[string]string {
+	key := c.prefix + surveyName()
+	own, ok := c.client.(client.Client)
+	if !ok || c.cluster() == nil {
+		return map[string]string{c.addr: key}
+	}
 	keys, masters := map[string]string{own.Server(key): key}, len(own.Servers())
 	if strings.Contains(c.prefix, "{") { // by a hash tag all are on one
 		masters = 1

@@ -204,7 +204,7 @@ func (c *commands) askForSwap(ctx context.Context, server *server, key string) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, askTime)
 	defer cancel()
-	set := redis.NewStatusCmd("set", c.prefix+surveys+"{"+key+"}", "", "ifeq", "?", "ex", 1)
+	set := redis.NewStatusCmd("set", c.beside(key), "", "ifeq", "?", "ex", 1)
 	if err := c.client.ProcessContext(ctx, set); err == redis.Nil {
 		s.known.Store(true)
 	}

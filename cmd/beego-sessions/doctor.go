@@ -4,8 +4,6 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -14,7 +12,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/beego-session/redis/internal/client"
 	"github.com/beego/beego/v2/server/web/session"
 	"github.com/go-redis/redis/v7"
 )
@@ -62,7 +59,7 @@ func (t *tool) doctor(ctx context.Context, _ string) error {
 	}
 	for _, s := range servers {
 		if len(servers) > 1 {
-			fmt.Fprintf(d.stdout, "\n%s\n", s.addr)
+			fmt.Fprintf(d.stdout, "\n%s\n", s.Addr)
 		}
 		d.examine(s)
 		if ctx.Err() != nil {
@@ -138,24 +135,18 @@ func (d *doctor) latency(s server) {
 	d.say(fine, "a round trip takes %s (median of %d, %s at worst)", milliseconds(median), len(took), milliseconds(worst))
 }
 
-// key returns a key of the doctor's own that a server has, like those that SessionInit writes.
-func (d *doctor) key(s server) string {
-	own, cluster := d.site.Client.(client.Client)
-	for range 10_000 {
-		var random [8]byte
-		_, _ = rand.Read(random[:]) // never fails
-		key := d.site.Prefix + "survey:" + hex.EncodeToString(random[:])
-		if !cluster || d.site.Options.Mode != client.Cluster || own.Server(key) == s.addr {
-			return key
-		}
-	}
-	return d.site.Prefix + "survey:doctor" // a prefix with a hash tag: another server has all keys
-}
-
 // rights tries what the provider needs, on keys of its own.
 func (d *doctor) rights(s server) {
-	key := d.key(s)
-	other := d.site.Prefix + "moved:{" + key + "}:doctor" // in the same slot
+	key, has := d.site.Spread()[s.Addr]
+	if has {
+		err := s.ask(d.ctx, redis.NewIntCmd("exists", key))
+		has = err == nil || !strings.HasPrefix(err.Error(), "MOVED ")
+	}
+	if !has {
+		d.say(note, "this server has no keys with the prefix: what it allows was not tried")
+		return
+	}
+	other := d.site.Beside(key)
 	defer func() {
 		_ = s.ask(context.WithoutCancel(d.ctx), redis.NewIntCmd("del", key), redis.NewIntCmd("del", other))
 	}()
@@ -171,10 +162,6 @@ func (d *doctor) rights(s server) {
 				missing = append(missing, "+"+cmd.Name())
 			}
 		}
-	}
-	if err := s.ask(d.ctx, redis.NewIntCmd("exists", key)); err != nil && strings.HasPrefix(err.Error(), "MOVED ") {
-		d.say(note, "this server has no keys with the prefix: what it allows was not tried")
-		return
 	}
 	try(
 		redis.NewStatusCmd("setex", key, life, ""),

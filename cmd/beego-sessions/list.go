@@ -10,7 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/beego-session/redis/internal/gobmap"
 	"github.com/beego-session/redis/internal/inside"
 	"github.com/beego-session/redis/internal/record"
 )
@@ -87,20 +86,28 @@ func (t *tool) more() {
 }
 
 func (t *tool) count(ctx context.Context, _ string) error {
+	n := int64(0)
+	if err := t.each(ctx, func(string) { n++ }); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintln(t.stdout, n)
+	return err
+}
+
+// each calls f with the id of each session, and shows how far it is.
+func (t *tool) each(ctx context.Context, f func(id string)) error {
 	n, progress := int64(0), t.progress()
 	defer progress.over()
-	for _, err := range t.site.Sessions(ctx) {
+	for id, err := range t.site.Sessions(ctx) {
 		if err != nil {
 			return err
 		}
-		n++
-		if n%1000 == 0 {
+		f(id)
+		if n++; n%1000 == 0 {
 			progress.say(n, "session")
 		}
 	}
-	progress.over()
-	_, err := fmt.Fprintln(t.stdout, n)
-	return err
+	return nil
 }
 
 // table writes sessions in lines.
@@ -142,7 +149,7 @@ func (t *tool) userOf(value record.Value) string {
 	if t.site.UserKey == "" {
 		return ""
 	}
-	values, err := describe(value)
+	values, err := value.Describe()
 	if err != nil {
 		return "-"
 	}
@@ -163,19 +170,10 @@ func (t *tool) userOf(value record.Value) string {
 	return "-"
 }
 
-// describe is gobmap.Describe of a session, also of one that beego has only reserved.
-func describe(value record.Value) (map[string]any, error) {
-	if value == "" {
-		return map[string]any{}, nil
-	}
-	return gobmap.Describe(string(value))
-}
-
 // find returns the session with an id, or the one that begins like it.
 func (t *tool) find(ctx context.Context, given string) (string, inside.Stored, error) {
 	given = strings.TrimSuffix(given, "…") // as it is shown
-	id, begins, progress := given, int64(0), t.progress()
-	defer progress.over()
+	id, begins := given, int64(0)
 	exists, err := t.site.SessionExist(ctx, given)
 	if err != nil {
 		return "", inside.Stored{}, err
@@ -184,20 +182,15 @@ func (t *tool) find(ctx context.Context, given string) (string, inside.Stored, e
 		if len([]rune(given)) < shownOfID {
 			return "", inside.Stored{}, fmt.Errorf("there is no session with this id, and for one that begins like it I need %d characters", shownOfID)
 		}
-		n := int64(0)
-		for sid, err := range t.site.Sessions(ctx) {
-			if err != nil {
-				return "", inside.Stored{}, err
-			}
+		err := t.each(ctx, func(sid string) {
 			if strings.HasPrefix(sid, given) {
 				id = sid
 				begins++
 			}
-			if n++; n%1000 == 0 {
-				progress.say(n, "session")
-			}
-		}
+		})
 		switch {
+		case err != nil:
+			return "", inside.Stored{}, err
 		case begins == 0:
 			return "", inside.Stored{}, fmt.Errorf("there is no session %s", short(given+" "))
 		case begins > 1:

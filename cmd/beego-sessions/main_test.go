@@ -504,6 +504,23 @@ func TestTheDoctorFindsWhatIsWrong(t *testing.T) {
 	}
 }
 
+func TestTheDoctorTriesEachMasterThatHasSessions(t *testing.T) {
+	c := redistest.StartCluster(t, redistest.ClusterOptions{NoReplicas: true})
+	masters := len(c.Addrs())
+	for prefix, having := range map[string]int{"shop:": masters, "{shop}:": 1} {
+		got := run("doctor", "-config", fmt.Sprintf(`{"mode":"cluster","save_path":%q,"key_prefix":%q}`, strings.Join(c.Addrs(), ";"), prefix))
+		tried, others := strings.Count(got.stdout, "all commands that sessions need are allowed"), strings.Count(got.stdout, "no keys with the prefix")
+		if got.status != 0 || tried != having || others != masters-having {
+			t.Errorf("with the prefix %s %d masters were tried, want %d, and %d were said to have no sessions:\n%s", prefix, tried, having, others, got.stdout)
+		}
+	}
+	for _, addr := range c.Addrs() {
+		if keys := plainClient(t, addr).Keys("*").Val(); len(keys) > 0 {
+			t.Errorf("the doctor has left %q", keys)
+		}
+	}
+}
+
 func TestTheDoctorExaminesAMasterOfSentinels(t *testing.T) {
 	s := redistest.StartSentinel(t, redistest.SentinelOptions{})
 	run("doctor", "-provider", "redis_sentinel", "-config", strings.Join(s.Addrs(), ";")).wants(t, 0, "all commands that sessions need are allowed", "1 replica of the server")

@@ -13,17 +13,14 @@ import (
 )
 
 // server is one that has keys.
-type server struct {
-	addr string
-	node inside.Node
-}
+type server struct{ inside.Master }
 
 // servers returns all of them.
 func (t *tool) servers() ([]server, error) {
 	masters, err := t.site.Masters()
 	var all []server
 	for _, m := range masters {
-		all = append(all, server{m.Addr, m.Node})
+		all = append(all, server{m})
 	}
 	return all, err
 }
@@ -36,9 +33,9 @@ func (s server) ask(ctx context.Context, cmds ...redis.Cmder) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	if len(cmds) == 1 {
-		return s.node.ProcessContext(ctx, cmds[0])
+		return s.ProcessContext(ctx, cmds[0])
 	}
-	pipe := s.node.Pipeline()
+	pipe := s.Pipeline()
 	for _, cmd := range cmds {
 		_ = pipe.Process(cmd)
 	}

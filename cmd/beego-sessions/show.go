@@ -28,7 +28,7 @@ func (t *tool) show(ctx context.Context, given string) error {
 	if err != nil {
 		return err
 	}
-	values, err := describe(found.Value)
+	values, err := found.Value.Describe()
 	if err != nil {
 		return fmt.Errorf("what is stored for %s (%s) is no session as beego's providers write it: %w", short(id), size(int64(len(found.Value))), err)
 	}

@@ -112,7 +112,7 @@ func (v *view) look(ctx context.Context) string {
 func (v *view) count(b *strings.Builder, ctx context.Context, elapsed float64) {
 	width := len("SERVER")
 	for _, s := range v.servers {
-		width = max(width, len(s.addr))
+		width = max(width, len(s.Addr))
 	}
 	var rows strings.Builder
 	sessions, known, scanned := float64(0), true, int64(0)
@@ -121,7 +121,7 @@ func (v *view) count(b *strings.Builder, ctx context.Context, elapsed float64) {
 		info, err := s.info(ctx)
 		if err != nil {
 			known = false
-			fmt.Fprintf(&rows, "%-*s does not tell: %s\n", width, s.addr, cut(reason(err), 60))
+			fmt.Fprintf(&rows, "%-*s does not tell: %s\n", width, s.Addr, cut(reason(err), 60))
 			v.before[i] = nil
 			continue
 		}
@@ -140,7 +140,7 @@ func (v *view) count(b *strings.Builder, ctx context.Context, elapsed float64) {
 		} else if p.keys != keys {
 			known, scanned = false, scanned+p.sessions
 		}
-		fmt.Fprintf(&rows, "%-*s %11s %10s %8s %8s %9s %8s %7s\n", width, s.addr, thousands(keys),
+		fmt.Fprintf(&rows, "%-*s %11s %10s %8s %8s %9s %8s %7s\n", width, s.Addr, thousands(keys),
 			rate(own, others), rate(0, func(f facts) int64 { return f.calls("get") }), rate(0, func(f facts) int64 { return f.calls("set", "setex") }),
 			rate(0, func(f facts) int64 { return f.calls("eval", "evalsha") }), size(info.number("used_memory")), info["connected_clients"])
 	}

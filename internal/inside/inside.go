@@ -22,6 +22,12 @@ type Inside struct {
 	// Masters returns the servers that have keys, by their addresses, and with an error those that were found.
 	Masters func() ([]Master, error)
 
+	// Spread returns a key of no session for each of them that can have sessions, by its address.
+	Spread func() map[string]string
+
+	// Beside returns a key of no session that the server of another key has too.
+	Beside func(key string) string
+
 	// SessionID returns which session a key is of, and whether it is of one.
 	SessionID func(key string) (sid string, ok bool)
 

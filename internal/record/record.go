@@ -124,6 +124,15 @@ func (v Value) Decode() (map[any]any, error) {
 	return gobmap.Decode(string(v))
 }
 
+// Describe returns the values of a session for encoding/json, also those of types that this program does not know. An error is that
+// of gobmap.Describe.
+func (v Value) Describe() (map[string]any, error) {
+	if v == "" {
+		return make(map[string]any), nil
+	}
+	return gobmap.Describe(string(v))
+}
+
 // Moved returns the value with one more version, that of a move to another id. It leaves the stream as it is, also one
 // that does not decode.
 func (v Value) Moved(version Version) Value {
