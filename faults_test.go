@@ -173,7 +173,8 @@ func TestWhatCannotBeConnectedToSaysWhy(t *testing.T) {
 func TestACallIsBoundedInTime(t *testing.T) {
 	t.Parallel()
 	s := redistest.Start(t)
-	p := open(t, fmt.Sprintf(`{"save_path":%q,"dial_timeout":"1s","read_timeout":"1s","max_retries":100}`, s.Addr()), life)
+	// Without an outage to remember: that would answer the second call, in no time and with the first one's error.
+	p := open(t, fmt.Sprintf(`{"save_path":%q,"dial_timeout":"1s","read_timeout":"1s","max_retries":100,"outage_time":"0s"}`, s.Addr()), life)
 	s.Pause()
 	t.Cleanup(s.Resume)
 	start := time.Now()
