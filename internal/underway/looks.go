@@ -8,10 +8,11 @@ import (
 	"time"
 )
 
+// offerTime is how long a look may serve the read that follows, counted from before the look. beego reads at once;
+// any other caller who comes later asks Redis.
+var offerTime = 20 * time.Millisecond
+
 const (
-	// offerTime is how long a look may serve the read that follows, counted from before the look. beego reads at once;
-	// any other caller who comes later asks Redis.
-	offerTime = 20 * time.Millisecond
 	// offerMax is the size in bytes up to which a value is offered, and shardMax that of all which a shard holds for
 	// reads that may never come: 16 MB together.
 	offerMax, shardMax = 64 << 10, 256 << 10
