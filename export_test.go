@@ -16,6 +16,13 @@ func SetAskInterval(d time.Duration) (restore func()) {
 	return func() { askInterval = old }
 }
 
+// SetAskTime sets how long a server may take to answer whether it has IFEQ, and returns what puts it back.
+func SetAskTime(d time.Duration) (restore func()) {
+	old := askTime
+	askTime = d
+	return func() { askTime = old }
+}
+
 // Tests look for lines in the log, and more of them are written in a second than a site would want.
 func init() { linesPerSecond = 1 << 30 }
 

@@ -144,13 +144,11 @@ type swaps struct {
 	asked atomic.Int64 // when, by sinceStart; 0: not yet
 }
 
-const (
-	// largeSwap is how many bytes the old and the new value may have together for IFEQ, which has both sent (docs/bench.md).
-	largeSwap = 16 << 10
+// largeSwap is how many bytes the old and the new value may have together for IFEQ, which has both sent (docs/bench.md).
+const largeSwap = 16 << 10
 
-	// askTime is how long a server may take to answer whether it has IFEQ.
-	askTime = 300 * time.Millisecond
-)
+// askTime is how long a server may take to answer whether it has IFEQ.
+var askTime = 300 * time.Millisecond
 
 // askInterval is how long a server that had no IFEQ is not asked again. There may be another one behind its address by then.
 var askInterval = 10 * time.Minute
