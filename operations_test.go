@@ -434,19 +434,41 @@ func TestCloseWithAContextThatHasEnded(t *testing.T) {
 
 func TestCloseDoesNotWaitForASessionInit(t *testing.T) {
 	s := redistest.Start(t)
-	config := fmt.Sprintf(`{"save_path":%q,"read_timeout":"10s"}`, s.Addr())
+	proxy := redistest.Proxy(t, s.Addr())
+	config := fmt.Sprintf(`{"save_path":%q,"read_timeout":"10s"}`, proxy.Addr())
 	p := open(t, config, life)
 	s.Pause()
 	t.Cleanup(s.Resume)
 	begun := make(chan error)
-	warned := captureLog(t)
-	go func() { begun <- p.SessionInit(ctx, life, strings.Replace(config, "{", `{"no_such_key":3,`, 1)) }()
-	await(t, "SessionInit", func() bool { return warned.String() != "" })
+	before := proxy.Connections()
+	go func() { begun <- p.SessionInit(ctx, life, strings.Replace(config, "{", `{"poolsize":3,`, 1)) }()
+	await(t, "SessionInit", func() bool { return proxy.Connections() > before }) // one that has yet to look whether p is closed opens it anew
 	if err := p.Close(ctx); err != nil {
 		t.Error(err)
 	}
 	s.Resume()
 	if err := <-begun; !errors.Is(err, redis.ErrClosed) {
+		t.Errorf("SessionInit = %v", err)
+	}
+	if !isClosed(p) {
+		t.Error("the provider is open again")
+	}
+}
+
+// The client of an application is not cut off.
+func TestASessionInitOnTheApplicationsClientFindsThatItIsClosed(t *testing.T) {
+	client := goredis.NewClient(&goredis.Options{Addr: miniredis.RunT(t).Addr()})
+	defer client.Close()
+	p := redis.NewProvider(client)
+	if err := p.SessionInit(ctx, life, ""); err != nil {
+		t.Fatal(err)
+	}
+	client.AddHook(&between{command: "ping", before: func() {
+		if err := p.Close(ctx); err != nil {
+			t.Error(err)
+		}
+	}})
+	if err := p.SessionInit(ctx, life, `{"key_prefix":"other:"}`); !errors.Is(err, redis.ErrClosed) {
 		t.Errorf("SessionInit = %v", err)
 	}
 	if !isClosed(p) {
