@@ -211,7 +211,7 @@ func TestCloseDoesNotWaitForWhoeverLists(t *testing.T) {
 func TestAListingThatIsCancelledDoesNotWaitForTheServer(t *testing.T) {
 	t.Parallel()
 	s := redistest.Start(t)
-	p := open(t, s.Addr(), life)
+	p := open(t, fmt.Sprintf(`{"save_path":%q,"read_timeout":"20s"}`, s.Addr()), life)
 	filled(t, s, 0, 1000)
 	cancelled, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -226,7 +226,7 @@ func TestAListingThatIsCancelledDoesNotWaitForTheServer(t *testing.T) {
 			time.AfterFunc(20*time.Millisecond, cancel)
 		}
 	}
-	if took := time.Since(ended); len(failed) != 1 || !errors.Is(failed[0], context.Canceled) || took > 2*time.Second {
+	if took := time.Since(ended); len(failed) != 1 || !errors.Is(failed[0], context.Canceled) || took > 10*time.Second {
 		t.Errorf("%v after %v", failed, took)
 	}
 	s.Resume()
