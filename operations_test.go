@@ -282,11 +282,15 @@ func TestAnOutageLogsAFewLines(t *testing.T) {
 	}
 	await(t, "the number of those that were left out", func() bool { return lines("and 95 more of the kind refused") == 1 })
 	m.SetError("OOM out of order")
+	begun = time.Now()
 	if s.SessionAll(ctx); lines("out of order") != 6 {
 		t.Errorf("a second later nothing is logged:\n%s", log)
 	}
 	for range 7 {
 		s.SessionAll(ctx)
+	}
+	if took := time.Since(begun); took > time.Second/2 {
+		t.Skipf("this machine takes %v for what should take no second", took)
 	}
 	later := captureLog(t)
 	if err := s.Close(ctx); err != nil {
