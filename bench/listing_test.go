@@ -117,13 +117,13 @@ func listBeside(t *testing.T, s server, out *strings.Builder, rounds int, cell t
 			go func() {
 				defer close(stopped)
 				for cursor := uint64(0); size > 0; {
+					_, cursor, _ = lister.Scan(cursor, "*", int64(size)).Result()
+					steps++ // also where the others have ended before this has begun
 					select {
 					case <-stop:
 						return
 					default:
 					}
-					_, cursor, _ = lister.Scan(cursor, "*", int64(size)).Result()
-					steps++
 				}
 			}()
 			latencies := make([][]time.Duration, len(commands))
@@ -141,7 +141,7 @@ func listBeside(t *testing.T, s server, out *strings.Builder, rounds int, cell t
 			f := &taken[i]
 			f.getP50, f.getP99 = append(f.getP50, quantile(latencies[0], 50)), append(f.getP99, quantile(latencies[0], 99))
 			f.setP50, f.setP99 = append(f.setP50, quantile(latencies[1], 50)), append(f.setP99, quantile(latencies[1], 99))
-			if steps > 0 {
+			if size > 0 {
 				f.step = append(f.step, (s.serverTime(t, []string{"scan"})-before)/float64(steps))
 			}
 		}
