@@ -114,6 +114,9 @@ func milliseconds(d time.Duration) string {
 	return fmt.Sprintf("%.2g ms", float64(d)/float64(time.Millisecond))
 }
 
+// slowRoundTrip is what a round trip to a server that is near does not take.
+var slowRoundTrip = 5 * time.Millisecond
+
 // latency asks for nothing, again and again.
 func (d *doctor) latency(s server) {
 	var took []time.Duration
@@ -128,7 +131,7 @@ func (d *doctor) latency(s server) {
 	took = took[1:] // the first may have opened a connection
 	slices.Sort(took)
 	median, worst := took[len(took)/2], took[len(took)-1]
-	if median > 5*time.Millisecond {
+	if median > slowRoundTrip {
 		d.say(warn, "a round trip takes %s (median of %d, %s at worst), and a request needs one to four: the server should be nearer", milliseconds(median), len(took), milliseconds(worst))
 		return
 	}
