@@ -60,10 +60,25 @@ type cli struct {
 	env        map[string]string
 	answer     string // of somebody who is asked
 	asks, live bool
+	shown      func(text string) // is called with each text that was written; nil: nothing is
+}
+
+// watched is a stdout that somebody looks at.
+type watched struct {
+	strings.Builder
+	shown func(text string)
+}
+
+func (s *watched) Write(text []byte) (int, error) {
+	n, err := s.Builder.Write(text)
+	if s.shown != nil {
+		s.shown(string(text))
+	}
+	return n, err
 }
 
 func (c cli) run(ctx context.Context, args ...string) outcome {
-	var stdout, stderr strings.Builder
+	stdout, stderr := watched{shown: c.shown}, strings.Builder{}
 	t := &tool{stdin: strings.NewReader(c.answer), stdout: &stdout, stderr: &stderr, asks: c.asks, live: c.live,
 		getenv: func(name string) string { return c.env[name] }}
 	status := t.run(ctx, args)
@@ -444,26 +459,21 @@ func TestTheViewIsDrawnAgain(t *testing.T) {
 	values["blob"] = strings.Repeat("x", 5000)
 	bob := put(t, s.Client(), "shop:", values)
 	s.Client().Set("another program's", strings.Repeat("x", 9000), 0)
-	requests := 0
-	stop, stopped := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(stopped)
-		for ; ; requests++ {
-			select {
-			case <-stop:
-				return
-			default:
-				s.Client().Get("shop:" + small)
-			}
+	// Between two views there are so many requests that they are hundreds a second, however long it is from one to the other.
+	requests := func(string) {
+		pipe := s.Client().Pipeline()
+		for range 10_000 {
+			pipe.Get("shop:" + small)
 		}
-	}()
-	got := run("top", "-n", "3", "-every", "200ms", "-config", config)
-	close(stop)
-	<-stopped
+		if _, err := pipe.Exec(); err != nil {
+			t.Error(err)
+		}
+	}
+	got := cli{shown: requests}.run(ctx, "top", "-n", "3", "-every", "200ms", "-config", config)
 	got.wants(t, 0, "sessions   about 2\n", "bob", "not", "\x1b", bob)
 	views := strings.Split(got.stdout, "beego-sessions   ")
 	if len(views) != 4 || !regexp.MustCompile(s.Addr()+` +\d+ +[\d,]{3,} +[\d,]{3,} +0 +0 `).MatchString(views[3]) {
-		t.Errorf("after %d requests:\n%s", requests, got.stdout)
+		t.Errorf("after thousands of requests:\n%s", got.stdout)
 	}
 	lines := strings.Split(views[3], "\n")
 	if at := slices.IndexFunc(lines, func(l string) bool { return strings.HasPrefix(l, "ID ") }); at < 0 || !strings.HasPrefix(lines[at+1], bob[:6]) || !strings.HasPrefix(lines[at+2], small[:6]) {
@@ -471,8 +481,12 @@ func TestTheViewIsDrawnAgain(t *testing.T) {
 	}
 
 	interrupted, interrupt := context.WithCancel(ctx)
-	time.AfterFunc(300*time.Millisecond, interrupt)
-	live := cli{live: true}.run(interrupted, "top", "-every", "100ms", "-config", config)
+	views = nil
+	live := cli{live: true, shown: func(text string) {
+		if views = append(views, text); strings.Count(strings.Join(views, ""), "\x1b[J") == 2 {
+			interrupt()
+		}
+	}}.run(interrupted, "top", "-every", "100ms", "-config", config)
 	if !strings.HasPrefix(live.stdout, enterScreen+"\x1b[H") || !strings.HasSuffix(live.stdout, leaveScreen) || strings.Count(live.stdout, "\x1b[J") < 2 || live.status != 0 {
 		t.Errorf("%+q", live)
 	}
