@@ -635,13 +635,8 @@ func onEachRedis(t *testing.T, test func(t *testing.T, addr string)) {
 	t.Run("redis-server", func(t *testing.T) { test(t, redistest.Start(t).Addr()) })
 }
 
-// closedPort returns an address that nobody listens on.
+// closedPort returns an address that nobody listens on, and that nobody else takes before the test ends.
 func closedPort(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
+	return fmt.Sprintf("127.0.0.1:%d", redistest.Port(t))
 }
