@@ -49,16 +49,41 @@ func ping(ctx context.Context, c redis.UniversalClient) error {
 	return c.ProcessContext(ctx, redis.NewStatusCmd("ping"))
 }
 
-// fillPool leaves n connections idle in the pool.
-func fillPool(t testing.TB, c redis.UniversalClient, n int) {
+// fillPool leaves n connections to a server idle in the pool. Each call waits there until all do, so that it needs one of its own.
+func fillPool(t testing.TB, server *redistest.Server, c redis.UniversalClient, n int) {
 	t.Helper()
 	ctx := within(t, 10*time.Second)
-	if _, err := atOnce(n, func(int) error {
-		if err := c.ProcessContext(ctx, redis.NewStringCmd("blpop", "nothing", "0.2")); err != redis.Nil {
-			return fmt.Errorf("blpop: %v", err)
+	ended := make(chan error, 1)
+	go func() {
+		_, err := atOnce(n, func(int) error {
+			if err := c.ProcessContext(ctx, redis.NewStringCmd("brpop", "nothing", "0")); err != redis.Nil {
+				return fmt.Errorf("brpop: %v", err)
+			}
+			return nil
+		})
+		ended <- err
+	}()
+	var waiting []string // ids
+	await(t, func() bool {
+		list, err := server.Client().ClientList().Result()
+		if err != nil {
+			t.Fatal(err)
 		}
-		return nil
-	}); err != nil {
+		waiting = nil
+		for _, line := range strings.Split(list, "\n") {
+			if strings.Contains(line, " flags=b") && strings.Contains(line, " cmd=brpop") {
+				id, _, _ := strings.Cut(strings.TrimPrefix(line, "id="), " ")
+				waiting = append(waiting, id)
+			}
+		}
+		return len(waiting) == n || len(ended) > 0
+	})
+	for _, id := range waiting {
+		if err := server.Client().Do("client", "unblock", id).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := <-ended; err != nil {
 		t.Fatal(err)
 	}
 	if stats := c.(interface{ PoolStats() *redis.PoolStats }).PoolStats(); stats.IdleConns < uint32(n) {
@@ -137,7 +162,7 @@ func TestRestartedServerCostsNoCommand(t *testing.T) {
 						return err == nil && strings.Count(list, "cmd=ping") >= 40
 					})
 				} else {
-					fillPool(t, c, 40)
+					fillPool(t, server, c, 40)
 				}
 				switch end {
 				case "kill":
@@ -193,7 +218,7 @@ func TestHealthyConnectionsAreKept(t *testing.T) {
 				server = redistest.StartTLS(t, certs)
 			}
 			c := open(t, client.Options{Addrs: []string{server.Addr()}, TLS: cfg, PoolSize: 50, ReadTimeout: 600 * time.Millisecond})
-			fillPool(t, c, 40)
+			fillPool(t, server, c, 40)
 			opened := connections(t, server)
 			for i := range 200 {
 				if i == 100 {
@@ -203,7 +228,7 @@ func TestHealthyConnectionsAreKept(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			fillPool(t, c, 40)
+			fillPool(t, server, c, 40)
 			if n := connections(t, server) - opened; n > 0 {
 				t.Errorf("%d connections were opened anew", n)
 			}
@@ -233,7 +258,7 @@ func TestOneFailureMakesAllOtherConnectionsBeChecked(t *testing.T) {
 	c := open(t, client.Options{Addrs: []string{proxy.Addr()}, PoolSize: 50})
 	ctx := within(t, 20*time.Second)
 	for range 5 {
-		fillPool(t, c, 40)
+		fillPool(t, server, c, 40)
 		server.Pause()
 		time.AfterFunc(2*time.Millisecond, server.Resume) // so that each of the 40 needs a connection of its own
 		if _, err := atOnce(40, func(int) error { return ping(ctx, c) }); err != nil {
@@ -287,19 +312,19 @@ func TestOneSilentConnectionLeavesThoseThatAreHeardOf(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	c := open(t, client.Options{Addrs: []string{server.Addr()}, PoolSize: 6, ReadTimeout: 600 * time.Millisecond})
-	fillPool(t, c, 5)
+	fillPool(t, server, c, 5)
 	silent := make(chan error)
 	go func() { silent <- c.ProcessContext(context.Background(), redis.NewStringCmd("blpop", "never", "0")) }()
 	await(t, func() bool {
 		list, err := server.Client().ClientList().Result()
 		return err == nil && countLines(list, "flags=b") == 1
 	})
-	fillPool(t, c, 4)
+	fillPool(t, server, c, 4)
 	opened := connections(t, server)
 	if err := <-silent; err == nil || !strings.Contains(err.Error(), "timeout") {
 		t.Fatalf("a call that the server does not answer: %v", err)
 	}
-	fillPool(t, c, 4)
+	fillPool(t, server, c, 4)
 	if n := connections(t, server) - opened; n > 0 {
 		t.Errorf("%d connections were opened anew", n)
 	}
@@ -309,14 +334,14 @@ func TestRenewedConnectionsAreOpenedAnew(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	c := open(t, client.Options{Addrs: []string{server.Addr()}, PoolSize: 5})
-	fillPool(t, c, 3)
+	fillPool(t, server, c, 3)
 	opened := connections(t, server)
 	c.(client.Client).Renew()
-	fillPool(t, c, 3)
+	fillPool(t, server, c, 3)
 	if n := connections(t, server) - opened; n != 3 {
 		t.Errorf("%d connections were opened anew, want 3", n)
 	}
-	fillPool(t, c, 3)
+	fillPool(t, server, c, 3)
 	if n := connections(t, server) - opened; n != 3 {
 		t.Errorf("%d connections were opened anew after that", n-3)
 	}
@@ -499,7 +524,7 @@ func TestPasswordIsReadAgainForNewConnections(t *testing.T) {
 		t.Errorf("on the old connection: %v", err)
 	}
 	write("new\r\n")
-	fillPool(t, c, 10)
+	fillPool(t, server, c, 10)
 	if err := server.Client().Do("client", "kill", "type", "normal").Err(); err != nil {
 		t.Fatal(err)
 	}
@@ -702,7 +727,7 @@ func TestCloseWhileInUse(t *testing.T) {
 	server := redistest.Start(t)
 	for range 5 {
 		c := client.New(client.Options{Addrs: []string{server.Addr()}, PoolSize: 20})
-		fillPool(t, c, 20)
+		fillPool(t, server, c, 20)
 		if err := server.Client().Do("client", "kill", "type", "normal").Err(); err != nil {
 			t.Fatal(err)
 		}

@@ -44,7 +44,7 @@ func TestSentinelsWithUsersAndTLS(t *testing.T) {
 	if err := setAndGet(ctx, c, "key"); err != nil {
 		t.Fatal(err)
 	}
-	fillPool(t, c, 40)
+	fillPool(t, s.Master(), c, 40)
 	s.Failover()
 	if n := failedAttempts(t, 100, func(i int) error { return setAndGet(ctx, c, fmt.Sprint("key", i)) }); n > 0 {
 		t.Errorf("%d attempts failed after the failover", n)
@@ -88,7 +88,7 @@ func TestSentinelsHaveTheirOwnTLS(t *testing.T) {
 			if err := setAndGet(ctx, c, "key"); err != nil {
 				t.Fatal(err)
 			}
-			fillPool(t, c, 10)
+			fillPool(t, s.Master(), c, 10)
 			s.Failover()
 			if n := failedAttempts(t, 20, func(i int) error { return setAndGet(ctx, c, fmt.Sprint("key", i)) }); n > 0 {
 				t.Errorf("%d attempts failed after the failover", n)
@@ -173,7 +173,7 @@ func TestSentinelFailoverIsFollowed(t *testing.T) {
 			t.Parallel()
 			s := redistest.StartSentinel(t, redistest.SentinelOptions{})
 			c := open(t, sentinelOptions(s.Addrs()...))
-			fillPool(t, c, 40)
+			fillPool(t, s.Master(), c, 40)
 			stop, done := make(chan struct{}), make(chan struct{})
 			go func() {
 				defer close(done)
@@ -336,7 +336,7 @@ func TestAnnouncedMasterIsUsedAtOnce(t *testing.T) {
 	}
 	sentinel := startFakeSentinel(t, servers[0].Port())
 	c := open(t, sentinelOptions(sentinel.addr))
-	fillPool(t, c, 10)
+	fillPool(t, servers[0], c, 10)
 	await(t, sentinel.listening)
 	fastest := time.Hour // of several, because any one may meet a machine that stalls
 	for i := 1; i <= 6; i++ {
@@ -429,10 +429,10 @@ func TestASentinelThatIsWrongIsPassedOver(t *testing.T) {
 				return
 			}
 			asked := wrong.asked.Load()
-			fillPool(t, c, 10)
+			fillPool(t, master, c, 10)
 			right[0].stop() // which was asked before the other
 			c.(client.Client).Renew()
-			fillPool(t, c, 10)
+			fillPool(t, master, c, 10)
 			if right[1].asked.Load() == 0 {
 				t.Error("the other one that is right was not asked")
 			}
@@ -451,12 +451,12 @@ func TestASentinelThatBecomesWrongDeposesNobody(t *testing.T) {
 	master, replica := startReplica(t)
 	sentinel := startFakeSentinel(t, master.Port())
 	c := open(t, sentinelOptions(sentinel.addr))
-	fillPool(t, c, 5)
+	fillPool(t, master, c, 5)
 	await(t, sentinel.listening)
 	opened, asked := connections(t, master), sentinel.asked.Load()
 	sentinel.announce(replica.Port())
 	await(t, func() bool { return sentinel.asked.Load() > asked+1 }) // the first time all is done by then
-	fillPool(t, c, 5)
+	fillPool(t, master, c, 5)
 	if n := connections(t, master) - opened; n > 0 {
 		t.Errorf("%d connections to the master were opened anew", n)
 	}
