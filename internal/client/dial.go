@@ -146,7 +146,8 @@ const renewInterval = time.Second
 
 // renew has every connection opened anew before it is used again.
 func (d *dialer) renew() {
-	if now := time.Since(started); !d.renewed.after(now - renewInterval) {
+	now := time.Since(started)
+	if last := time.Duration(d.renewed.time.Load()); last == 0 || now-last >= renewInterval {
 		d.renewed.set(now)
 	}
 }
