@@ -208,6 +208,7 @@ func TestHealthyConnectionsAreKept(t *testing.T) {
 	tls13 := clientTLS(t, certs)
 	tls13.MinVersion = tls.VersionTLS13
 	tls13.ClientSessionCache = tls.NewLRUClientSessionCache(0) // makes servers send session tickets
+	const timeout = 1500 * time.Millisecond
 	for name, cfg := range map[string]*tls.Config{"plain": nil, "TLS 1.2": tls12, "TLS 1.3": tls13} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -217,12 +218,12 @@ func TestHealthyConnectionsAreKept(t *testing.T) {
 			} else {
 				server = redistest.StartTLS(t, certs)
 			}
-			c := open(t, client.Options{Addrs: []string{server.Addr()}, TLS: cfg, PoolSize: 50, ReadTimeout: 600 * time.Millisecond})
+			c := open(t, client.Options{Addrs: []string{server.Addr()}, TLS: cfg, PoolSize: 50, ReadTimeout: timeout})
 			fillPool(t, server, c, 40)
 			opened := connections(t, server)
 			for i := range 200 {
 				if i == 100 {
-					time.Sleep(650 * time.Millisecond) // past the deadline of the last reply
+					time.Sleep(timeout + 50*time.Millisecond) // past the deadline of the last reply
 				}
 				if err := setAndGet(within(t, 10*time.Second), c, fmt.Sprint("key", i)); err != nil {
 					t.Fatal(err)
@@ -273,7 +274,7 @@ func TestOneFailureMakesAllOtherConnectionsBeChecked(t *testing.T) {
 
 func TestSilentConnectionsCostOneTimeout(t *testing.T) {
 	t.Parallel()
-	for _, timeout := range []time.Duration{500 * time.Millisecond, time.Second} {
+	for _, timeout := range []time.Duration{1500 * time.Millisecond, 3 * time.Second} {
 		t.Run(fmt.Sprint(timeout), func(t *testing.T) {
 			t.Parallel()
 			server := redistest.Start(t)
@@ -311,7 +312,7 @@ func TestSilentConnectionsCostOneTimeout(t *testing.T) {
 func TestOneSilentConnectionLeavesThoseThatAreHeardOf(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
-	c := open(t, client.Options{Addrs: []string{server.Addr()}, PoolSize: 6, ReadTimeout: 600 * time.Millisecond})
+	c := open(t, client.Options{Addrs: []string{server.Addr()}, PoolSize: 6, ReadTimeout: 2 * time.Second})
 	fillPool(t, server, c, 5)
 	silent := make(chan error)
 	go func() { silent <- c.ProcessContext(context.Background(), redis.NewStringCmd("blpop", "never", "0")) }()
@@ -349,7 +350,7 @@ func TestRenewedConnectionsAreOpenedAnew(t *testing.T) {
 
 func TestRepliesMayTakeLongerTogetherThanTheReadTimeout(t *testing.T) {
 	t.Parallel()
-	const timeout = 400 * time.Millisecond
+	const timeout = 2 * time.Second
 	s := startReplyServer(t, nil, 20, func(p *peer, replies []string) {
 		for _, reply := range replies {
 			_, _ = io.WriteString(p, reply)

@@ -110,7 +110,7 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 			[]string{"CLUSTER SLOTS on " + plain.Addr() + ": NOPERM", "allow the user +cluster|slots"}, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			tt.opt.Addrs, tt.opt.DialTimeout = tt.addrs, 500*time.Millisecond
+			tt.opt.Addrs, tt.opt.DialTimeout = tt.addrs, 2*time.Second
 			ctx := within(t, 10*time.Second)
 			c := open(t, tt.opt)
 			for _, call := range []string{"command", "pipeline"} {

@@ -93,7 +93,7 @@ func TestSentinelsHaveTheirOwnTLS(t *testing.T) {
 			if n := failedAttempts(t, 20, func(i int) error { return setAndGet(ctx, c, fmt.Sprint("key", i)) }); n > 0 {
 				t.Errorf("%d attempts failed after the failover", n)
 			}
-			o.SentinelTLS, o.DialTimeout = o.TLS, 500*time.Millisecond
+			o.SentinelTLS, o.DialTimeout = o.TLS, 2*time.Second
 			if err := ping(ctx, open(t, o)); err == nil || !strings.Contains(err.Error(), tt.confused) {
 				t.Errorf("as if the Sentinels spoke like the servers: %v", err)
 			}
@@ -404,7 +404,7 @@ func TestASentinelThatIsWrongIsPassedOver(t *testing.T) {
 		{name: "it names a replica", names: func(_ *testing.T, _, replica *redistest.Server) int { return replica.Port() }},
 		{name: "it names a replica, and the others", names: func(_ *testing.T, _, replica *redistest.Server) int { return replica.Port() }, alone: true},
 		{name: "it names a server that hangs", names: func(t *testing.T, master, _ *redistest.Server) int { return silentPort(t, master) }},
-		{name: "it names a server that hangs, and there is little time", opt: client.Options{DialTimeout: 250 * time.Millisecond}, failing: 20,
+		{name: "it names a server that hangs, and there is little time", opt: client.Options{DialTimeout: time.Second}, failing: 20,
 			names: func(t *testing.T, master, _ *redistest.Server) int { return silentPort(t, master) }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -404,7 +404,7 @@ func TestSentinelsFollowFailovers(t *testing.T) {
 func TestProxyCountsDelaysHoldsCutsAndSilences(t *testing.T) {
 	s := redistest.Start(t)
 	p := redistest.Proxy(t, s.Addr())
-	c := newClient(t, &redis.Options{Addr: p.Addr(), PoolSize: 1, ReadTimeout: 500 * time.Millisecond})
+	c := newClient(t, &redis.Options{Addr: p.Addr(), PoolSize: 1, ReadTimeout: 2 * time.Second})
 	if err := c.Ping().Err(); err != nil {
 		t.Fatal(err)
 	}
@@ -468,7 +468,7 @@ func TestProxyCountsDelaysHoldsCutsAndSilences(t *testing.T) {
 func TestProxyMeddlesWithRequests(t *testing.T) {
 	s := redistest.Start(t)
 	p := redistest.Proxy(t, s.Addr())
-	c := newClient(t, &redis.Options{Addr: p.Addr(), PoolSize: 1, ReadTimeout: time.Second})
+	c := newClient(t, &redis.Options{Addr: p.Addr(), PoolSize: 1, ReadTimeout: 2 * time.Second})
 	value := strings.Repeat("v", 1000)
 	if err := c.Set("key", value, 0).Err(); err != nil {
 		t.Fatal(err)
