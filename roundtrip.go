@@ -160,7 +160,7 @@ func (r *roundTrips) attemptCall(ctx context.Context, c *call) (doubtful bool, e
 		cmd.SetErr(nil) // go-redis keeps the error of an earlier attempt
 	}
 	s, begun := r.server(cmds...), time.Now()
-	if outage := s.down.Load(); outage != nil {
+	if outage := s.outage(); outage != nil {
 		failed(cmds, outage)
 		return false, outage
 	}
@@ -218,7 +218,7 @@ func (r *roundTrips) unserved(ctx context.Context, s *server, begun time.Time, c
 	since := s.fails(begun, writesAlone, r.outageTime)
 	// Of a server that refuses writes, and of one that a proxy has lost, a probe tells nothing: the address answers.
 	if s.lanes != nil && r.outageTime > 0 && time.Since(since) >= r.outageTime && !writesAlone && !isLoss(err) {
-		s.probe(r.client, r.gate, keyOf(cmd), outage{since, err}, r.timeLimit)
+		s.probe(r.client, r.gate, keyOf(cmd), outage{since: since, cause: err}, r.timeLimit)
 	}
 	return unserved{err, since}
 }

@@ -36,6 +36,7 @@ type trouble struct{ since, last atomic.Int64 }
 type outage struct {
 	since time.Time
 	cause error
+	asked int64 // when the probe began that found it, by sinceStart
 }
 
 func (o *outage) Error() string {
@@ -43,6 +44,15 @@ func (o *outage) Error() string {
 }
 
 func (o *outage) Unwrap() error { return o.cause }
+
+// outage is why the server does not serve, or nil. What a probe finds may come later than an answer to somebody who asked
+// after it.
+func (h *health) outage() *outage {
+	if o := h.down.Load(); o != nil && o.asked >= h.served.Load() {
+		return o
+	}
+	return nil
+}
 
 // serves says that an attempt succeeded.
 func (h *health) serves(write bool) {
@@ -101,18 +111,19 @@ func (h *health) probe(client redis.UniversalClient, gate *gate, key string, kno
 		defer h.serves(false)
 		answer := make(chan error, 1)
 		for {
+			asked := sinceStart()
 			go func() { answer <- ask() }()
 			var err error
 			select {
 			case err = <-answer:
 			case <-time.After(probeTime):
-				h.down.Store(&known)
+				h.down.Store(&outage{known.since, known.cause, asked})
 				err = <-answer
 			}
 			if err == nil || gate.isShut() || errors.Is(err, redis.ErrClosed) || isReply(err, "") && !retryable(err) {
 				return
 			}
-			h.down.Store(&outage{known.since, err})
+			h.down.Store(&outage{known.since, err, asked})
 			time.Sleep(probeInterval)
 		}
 	}()

@@ -5,6 +5,7 @@ package redis_test
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"regexp"
 	"slices"
@@ -498,6 +499,69 @@ func TestAServerThatHasBecomeSlowIsUsed(t *testing.T) {
 	await(t, "a request that is served", func() bool {
 		_, err := p.SessionExist(ctx, newID())
 		return err == nil
+	})
+}
+
+// lateProbe is a hook by which nothing works while it is broken. The first probe fails, but only when it is released.
+type lateProbe struct {
+	hook
+	broken         atomic.Bool
+	probes         atomic.Int64
+	asked, release chan struct{}
+}
+
+func (h *lateProbe) BeforeProcess(ctx context.Context, cmd goredis.Cmder) (context.Context, error) {
+	if cmd.Name() == "exists" && h.probes.Add(1) == 1 {
+		close(h.asked)
+		<-h.release
+		return ctx, io.EOF
+	}
+	return h.BeforeProcessPipeline(ctx, nil)
+}
+
+func (h *lateProbe) BeforeProcessPipeline(ctx context.Context, _ []goredis.Cmder) (context.Context, error) {
+	if h.broken.Load() {
+		return ctx, io.EOF
+	}
+	return ctx, nil
+}
+
+func TestWhatAProbeFindsIsNoOutageOnceTheServerHasServed(t *testing.T) {
+	m := miniredis.RunT(t)
+	await(t, "a try without a stall", func() bool {
+		own := goredis.NewClient(&goredis.Options{Addr: m.Addr()})
+		t.Cleanup(func() { _ = own.Close() })
+		h := &lateProbe{asked: make(chan struct{}), release: make(chan struct{})}
+		own.AddHook(h)
+		p := redis.NewProvider(own)
+		if err := p.SessionInit(ctx, life, `{"outage_time":"20ms"}`); err != nil {
+			t.Fatal(err)
+		}
+		exist := func() error { _, err := p.SessionExist(ctx, newID()); return err }
+		h.broken.Store(true)
+		await(t, "the probe", func() bool {
+			_ = exist()
+			select {
+			case <-h.asked:
+				return true
+			default:
+				return false
+			}
+		})
+		h.broken.Store(false)
+		if exist() != nil { // the probe has had no answer for so long that it is an outage
+			close(h.release)
+			return false
+		}
+		close(h.release)
+		time.Sleep(10 * time.Millisecond) // until it has told what it found: nothing can be awaited
+		await(t, "the probe to ask again", func() bool {
+			if err := exist(); err != nil {
+				t.Error(err)
+			}
+			return h.probes.Load() > 1
+		})
+		return true
 	})
 }
 
