@@ -154,7 +154,7 @@ func TestWhatCannotBeConnectedToSaysWhy(t *testing.T) {
 		{"wrong server name", fmt.Sprintf(`{"save_path":%q,"tls":{"ca_file":%q,"server_name":"elsewhere"}}`, secure.Addr(), certs.CAFile), "not elsewhere"},
 		{"no client certificate", fmt.Sprintf(`{"save_path":%q,"tls":{"ca_file":%q}}`, mutual.Addr(), certs.CAFile), "certificate"},
 		{"plain text to a TLS server", "redis://" + secure.Addr() + "?outage_time=0s", "configure tls"},
-		{"TLS to a plain text server", fmt.Sprintf(`{"save_path":%q,"tls":true,"dial_timeout":"500ms","max_retries":-1}`, s.Addr()), "does the server speak TLS"},
+		{"TLS to a plain text server", fmt.Sprintf(`{"save_path":%q,"tls":true,"dial_timeout":"2s","max_retries":-1}`, s.Addr()), "does the server speak TLS"},
 		{"no such CA file", `{"tls":{"ca_file":"/does/not/exist.pem"}}`, "/does/not/exist.pem"},
 		{"unreachable Sentinels", `{"mode":"sentinel","save_path":"127.0.0.1:1;127.0.0.1:2","outage_time":"0s"}`, "127.0.0.1:2: connect: connection refused"},
 		{"no Sentinel", fmt.Sprintf(`{"mode":"sentinel","save_path":%q,"sentinel_password":"right-pw"}`, s.Addr()), "not a Sentinel"},
