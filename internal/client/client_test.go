@@ -348,6 +348,28 @@ func TestRenewedConnectionsAreOpenedAnew(t *testing.T) {
 	}
 }
 
+func TestAConnectionThatIsBeingOpenedIsRenewedToo(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	proxy := redistest.Proxy(t, server.Addr())
+	proxy.Hold(true)
+	c := open(t, client.Options{Addrs: []string{proxy.Addr()}, PoolSize: 1, DialTimeout: time.Minute, ReadTimeout: time.Minute})
+	first := make(chan error)
+	go func() { first <- ping(within(t, 30*time.Second), c) }()
+	await(t, func() bool { return proxy.Connections() == 1 })
+	c.(client.Client).Renew()
+	proxy.Hold(false)
+	if err := <-first; err != nil {
+		t.Fatal(err)
+	}
+	if err := ping(within(t, 30*time.Second), c); err != nil {
+		t.Fatal(err)
+	}
+	if n := proxy.Connections(); n != 2 {
+		t.Errorf("%d connections were opened, want 2", n)
+	}
+}
+
 func TestRepliesMayTakeLongerTogetherThanTheReadTimeout(t *testing.T) {
 	t.Parallel()
 	const timeout = 2 * time.Second

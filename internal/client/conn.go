@@ -45,8 +45,8 @@ type conn struct {
 	socket *socket    // nil if it could not be opened
 	closed bool
 
-	err      error // why it could not be opened
-	opened   time.Duration
+	err      error         // why it could not be opened
+	opened   time.Duration // when that began
 	used     time.Duration // when it was opened, or written to with nothing in flight
 	heard    time.Duration // when it was opened, or received something
 	inFlight bool          // written to and not read from since
@@ -249,6 +249,7 @@ func (c *conn) usable() bool {
 
 // connect opens the connection, for the first time or anew.
 func (c *conn) connect(ctx context.Context) error {
+	c.opened = time.Since(started) // before that: renew may be called, and the address become that of another server, meanwhile
 	s, err := c.d.open(ctx, c.addr)
 	if err != nil {
 		err = asUnopened(err)
@@ -266,8 +267,8 @@ func (c *conn) connect(ctx context.Context) error {
 	if old != nil {
 		old.Close()
 	}
-	c.opened = time.Since(started)
-	c.used, c.heard = c.opened, c.opened
+	c.used = time.Since(started)
+	c.heard = c.used
 	if err != nil {
 		c.d.fail(err)
 	}
