@@ -463,21 +463,45 @@ func TestCloseDoesNotWaitForASessionInit(t *testing.T) {
 func TestASessionInitOnTheApplicationsClientFindsThatItIsClosed(t *testing.T) {
 	client := goredis.NewClient(&goredis.Options{Addr: miniredis.RunT(t).Addr()})
 	defer client.Close()
-	p := redis.NewProvider(client)
-	if err := p.SessionInit(ctx, life, ""); err != nil {
-		t.Fatal(err)
+	for _, row := range []struct {
+		name string
+		when func(t *testing.T, closes func())
+	}{
+		{"while it reads its configuration", func(t *testing.T, closes func()) { onLog(t, closes) }},
+		{"while it connects", func(_ *testing.T, closes func()) { client.AddHook(&between{command: "ping", before: closes}) }},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			p := redis.NewProvider(client)
+			if err := p.SessionInit(ctx, life, ""); err != nil {
+				t.Fatal(err)
+			}
+			row.when(t, func() {
+				if err := p.Close(ctx); err != nil {
+					t.Error(err)
+				}
+			})
+			if err := p.SessionInit(ctx, life, `{"key_prefix":"other:","no_such_key":1}`); !errors.Is(err, redis.ErrClosed) {
+				t.Errorf("SessionInit = %v", err)
+			}
+			if !isClosed(p) {
+				t.Error("the provider is open again")
+			}
+		})
 	}
-	client.AddHook(&between{command: "ping", before: func() {
-		if err := p.Close(ctx); err != nil {
-			t.Error(err)
-		}
-	}})
-	if err := p.SessionInit(ctx, life, `{"key_prefix":"other:"}`); !errors.Is(err, redis.ErrClosed) {
-		t.Errorf("SessionInit = %v", err)
-	}
-	if !isClosed(p) {
-		t.Error("the provider is open again")
-	}
+}
+
+// onLog has a function called for each line that is logged.
+func onLog(t *testing.T, f func()) {
+	old := session.SLogger
+	session.SLogger = session.NewSessionLog(logged(f))
+	t.Cleanup(func() { session.SLogger = old })
+}
+
+type logged func()
+
+func (f logged) Write(line []byte) (int, error) {
+	f()
+	return len(line), nil
 }
 
 func TestCloseIsAboutAllConfigurations(t *testing.T) {

@@ -90,6 +90,10 @@ func NewProvider(c redis.UniversalClient) *Provider { return &Provider{own: c} }
 func (p *Provider) SessionInit(ctx context.Context, maxlifetime int64, cfg string) error {
 	p.init.Lock()
 	defer p.init.Unlock()
+	last := p.backend.Load()
+	if last != nil && last.gate.isShut() { // before this began: a Close from now on has it fail
+		last = nil
+	}
 	if maxlifetime < 0 || maxlifetime > maxLife {
 		return fmt.Errorf("session/redis: a life time of %d seconds is not possible: give 1 to %d, or 0 for ever", maxlifetime, maxLife)
 	}
@@ -109,10 +113,6 @@ func (p *Provider) SessionInit(ctx context.Context, maxlifetime int64, cfg strin
 	}
 	b := &backend{config: &parsed, source: cfg, life: maxlifetime, addr: p.addr(parsed),
 		requests: &p.requests, counters: &p.counters, failures: &p.failures}
-	last := p.backend.Load()
-	if last != nil && last.gate.isShut() {
-		last = nil
-	}
 	if last != nil {
 		b.gate = last.gate
 	} else {
