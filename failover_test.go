@@ -211,6 +211,7 @@ type load struct {
 	// older state of the session, of a regenerate it would be the session.
 	regenerates bool
 
+	loggedIn          atomic.Int64 // users: what a failover loses of them is an update
 	succeeded, failed atomic.Int64
 	first, last       atomic.Int64 // failure, in ns since start
 	stale             atomic.Int64
@@ -228,11 +229,14 @@ func (l *load) run(happens func()) {
 		wg.Add(1)
 		go func() {
 			defer wg.Done()
-			v := &visitor{load: l, number: u, id: newID()}
+			v, loggedIn := &visitor{load: l, number: u, id: newID()}, false
 			for {
 				over := l.over.Load()
 				if v.request() {
-					l.succeeded.Add(1)
+					if l.succeeded.Add(1); !loggedIn {
+						loggedIn = true
+						l.loggedIn.Add(1)
+					}
 				} else {
 					if l.failed.Add(1); over {
 						l.Errorf("a request of user %d fails that began after it was over", u)
@@ -254,6 +258,7 @@ func (l *load) run(happens func()) {
 		n += l.succeeded.Load()
 		return func() bool { return l.succeeded.Load() > n }
 	}
+	await(l, "all to have logged in", func() bool { return l.loggedIn.Load() == users })
 	await(l, "requests before", requests(50*users))
 	happens()
 	await(l, "requests after", requests(50*users))
