@@ -390,7 +390,7 @@ func TestAFailedSessionInitChangesNothing(t *testing.T) {
 func TestCountingTakesAsLongAsItTakes(t *testing.T) {
 	t.Parallel()
 	s := redistest.Start(t)
-	const n = 2500
+	const n = 6000
 	pipe := s.Client().Pipeline()
 	for i := range n {
 		pipe.Set(fmt.Sprint("far:", i), "", 0)
@@ -399,8 +399,8 @@ func TestCountingTakesAsLongAsItTakes(t *testing.T) {
 		t.Fatal(err)
 	}
 	proxy := redistest.Proxy(t, s.Addr())
-	p := open(t, fmt.Sprintf(`{"save_path":%q,"key_prefix":"far:","dial_timeout":"1s","read_timeout":"1s"}`, proxy.Addr()), life)
-	proxy.SetDelay(160 * time.Millisecond) // each way: ten steps take longer than the time limit of 3 s
+	p := open(t, fmt.Sprintf(`{"save_path":%q,"key_prefix":"far:","dial_timeout":"1s","read_timeout":"2s"}`, proxy.Addr()), life)
+	proxy.SetDelay(120 * time.Millisecond) // each way: 24 steps take longer than the time limit of 5 s
 	if got := p.SessionAll(ctx); got != n {
 		t.Errorf("SessionAll = %d, want %d", got, n)
 	}
