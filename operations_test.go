@@ -510,12 +510,12 @@ func TestCloseIsAboutAllConfigurations(t *testing.T) {
 	proxy := redistest.Proxy(t, s.Addr())
 	connections := func() int { return strings.Count(s.Client().ClientList().Val(), "addr=127.0.0.1") }
 	before := connections()
-	p := open(t, fmt.Sprintf(`{"save_path":%q}`, proxy.Addr()), life)
+	p := open(t, fmt.Sprintf(`{"save_path":%q,"read_timeout":"10s"}`, proxy.Addr()), life)
 	site := &site{T: t, raw: s.Client(), Provider: p}
 	id := site.create("n", 1)
 	store := site.read(p, id)
 	set(t, store, "n", 2)
-	if err := p.SessionInit(ctx, life, fmt.Sprintf(`{"save_path":%q,"read_timeout":"500ms","write_timeout":"500ms","dial_timeout":"500ms"}`, s.Addr())); err != nil {
+	if err := p.SessionInit(ctx, life, fmt.Sprintf(`{"save_path":%q,"read_timeout":"1s","write_timeout":"1s","dial_timeout":"1s"}`, s.Addr())); err != nil {
 		t.Fatal(err)
 	}
 	both := connections()
@@ -524,7 +524,7 @@ func TestCloseIsAboutAllConfigurations(t *testing.T) {
 		t.Fatal("no error")
 	}
 	await(t, "the connections of a SessionInit that failed to be closed", func() bool { return connections() <= both })
-	proxy.SetDelay(time.Second) // each way: more than an operation may take of the later configuration
+	proxy.SetDelay(2 * time.Second) // each way: more than an operation may take of the later configuration
 	go store.SessionRelease(ctx, nil)
 	await(t, "the release", func() bool { return p.Stats().InFlight == 1 })
 	if err := p.Close(ctx); err != nil {
@@ -848,17 +848,17 @@ func TestARenewalKeepsToOneTimeLimit(t *testing.T) {
 	t.Parallel()
 	s, m := onMiniredis(t, "")
 	proxy := redistest.Proxy(t, m.Addr())
-	p := open(t, fmt.Sprintf(`{"save_path":%q,"user_key":"uid","read_timeout":"2s","write_timeout":"500ms","dial_timeout":"500ms"}`, proxy.Addr()), life)
+	p := open(t, fmt.Sprintf(`{"save_path":%q,"user_key":"uid","read_timeout":"2s","write_timeout":"500ms","dial_timeout":"2s"}`, proxy.Addr()), life)
 	id := s.create("uid", "ann")
 	s.raw.Expire(id, time.Minute)
 	store := s.read(p, id)
 	s.raw.ScriptFlush()
 	told := 0
 	p.OnError(func(context.Context, redis.Failure) { told++ })
-	proxy.SetDelay(600 * time.Millisecond) // each way, three times: of the digest of list.lua, its source, and EXPIRE
+	proxy.SetDelay(800 * time.Millisecond) // each way, three times: of the digest of list.lua, its source, and EXPIRE
 	store.SessionRelease(ctx, nil)
 	if told != 1 || p.Stats().Touched != 0 {
-		t.Error("it took more than the 3 s of one operation")
+		t.Error("it took more than the 4.5 s of one operation")
 	}
 }
 
