@@ -218,7 +218,7 @@ func (r *roundTrips) unserved(ctx context.Context, s *server, begun time.Time, c
 	since := s.fails(begun, writesAlone, r.outageTime)
 	// Of a server that refuses writes, and of one that a proxy has lost, a probe tells nothing: the address answers.
 	if s.lanes != nil && r.outageTime > 0 && time.Since(since) >= r.outageTime && !writesAlone && !isLoss(err) {
-		s.probe(r.client, r.gate, keyOf(cmd), outage{since: since, cause: err}, r.timeLimit)
+		s.probe(r.client, r.gate, keyOf(cmd), since, err, r.timeLimit)
 	}
 	return unserved{err, since}
 }

@@ -95,9 +95,10 @@ const (
 	probeInterval = 50 * time.Millisecond
 )
 
-// probe asks a server for a key until it serves, each time within the limit. Until then it is down, and requests fail at once.
-// It ends when the provider is closed or the client is, and does not keep it from being so.
-func (h *health) probe(client redis.UniversalClient, gate *gate, key string, known outage, limit time.Duration) {
+// probe asks a server, which has not served since a time for a cause, for a key until it serves, each time within the limit. Until
+// then it is down, and requests fail at once. It ends when the provider is closed or the client is, and does not keep it from being
+// so.
+func (h *health) probe(client redis.UniversalClient, gate *gate, key string, since time.Time, cause error, limit time.Duration) {
 	if !h.probing.CompareAndSwap(false, true) {
 		return
 	}
@@ -117,13 +118,13 @@ func (h *health) probe(client redis.UniversalClient, gate *gate, key string, kno
 			select {
 			case err = <-answer:
 			case <-time.After(probeTime):
-				h.down.Store(&outage{known.since, known.cause, asked})
+				h.down.Store(&outage{since, cause, asked})
 				err = <-answer
 			}
 			if err == nil || gate.isShut() || errors.Is(err, redis.ErrClosed) || isReply(err, "") && !retryable(err) {
 				return
 			}
-			h.down.Store(&outage{known.since, err, asked})
+			h.down.Store(&outage{since, err, asked})
 			time.Sleep(probeInterval)
 		}
 	}()
