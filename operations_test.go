@@ -467,7 +467,7 @@ func TestASessionInitOnTheApplicationsClientFindsThatItIsClosed(t *testing.T) {
 		name string
 		when func(t *testing.T, closes func())
 	}{
-		{"while it reads its configuration", func(t *testing.T, closes func()) { onLog(t, closes) }},
+		{"while it reads its configuration", func(t *testing.T, closes func()) { logTo(t, logged(closes)) }},
 		{"while it connects", func(_ *testing.T, closes func()) { client.AddHook(&between{command: "ping", before: closes}) }},
 	} {
 		t.Run(row.name, func(t *testing.T) {
@@ -490,13 +490,7 @@ func TestASessionInitOnTheApplicationsClientFindsThatItIsClosed(t *testing.T) {
 	}
 }
 
-// onLog has a function called for each line that is logged.
-func onLog(t *testing.T, f func()) {
-	old := session.SLogger
-	session.SLogger = session.NewSessionLog(logged(f))
-	t.Cleanup(func() { session.SLogger = old })
-}
-
+// logged is called for each line that is logged to it.
 type logged func()
 
 func (f logged) Write(line []byte) (int, error) {

@@ -9,6 +9,7 @@ import (
 	"encoding/gob"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"math/rand/v2"
 	"reflect"
@@ -424,10 +425,14 @@ func badEntry(s *site) {
 // captureLog collects what is logged until the test ends.
 func captureLog(t testing.TB) *lockedBuffer {
 	var log lockedBuffer
-	old := session.SLogger
-	session.SLogger = session.NewSessionLog(&log)
-	t.Cleanup(func() { session.SLogger = old })
+	logTo(t, &log)
 	return &log
+}
+
+func logTo(t testing.TB, w io.Writer) {
+	old := session.SLogger
+	session.SLogger = session.NewSessionLog(w)
+	t.Cleanup(func() { session.SLogger = old })
 }
 
 type lockedBuffer struct {

@@ -44,8 +44,8 @@ func TestACallerWhoLeavesIsNotKeptWaiting(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			proxy := redistest.Proxy(t, test.server.Addr())
-			o := test.o
-			o.Addrs, o.ReadTimeout, o.DialTimeout = []string{proxy.Addr()}, time.Minute, time.Minute
+			o := patient(test.o)
+			o.Addrs = []string{proxy.Addr()}
 			c := open(t, o)
 			if err := ping(within(t, 10*time.Second), c); err != nil {
 				t.Fatal(err)

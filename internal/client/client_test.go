@@ -189,6 +189,12 @@ func TestRestartedServerCostsNoCommand(t *testing.T) {
 	}
 }
 
+// patient gives a client time limits that nothing in a test takes, neither on a slow machine nor where it waits in vain.
+func patient(o client.Options) client.Options {
+	o.DialTimeout, o.ReadTimeout = time.Minute, time.Minute
+	return o
+}
+
 // await polls until done, for ten seconds at most.
 func await(t testing.TB, done func() bool) {
 	t.Helper()
@@ -353,7 +359,7 @@ func TestAConnectionThatIsBeingOpenedIsRenewedToo(t *testing.T) {
 	server := redistest.Start(t)
 	proxy := redistest.Proxy(t, server.Addr())
 	proxy.Hold(true)
-	c := open(t, client.Options{Addrs: []string{proxy.Addr()}, PoolSize: 1, DialTimeout: time.Minute, ReadTimeout: time.Minute})
+	c := open(t, patient(client.Options{Addrs: []string{proxy.Addr()}, PoolSize: 1}))
 	first := make(chan error)
 	go func() { first <- ping(within(t, 30*time.Second), c) }()
 	await(t, func() bool { return proxy.Connections() == 1 })
@@ -656,7 +662,7 @@ func TestOpeningAConnectionKeepsToTheContext(t *testing.T) {
 	server := redistest.StartTLS(t, certs)
 	proxy := redistest.Proxy(t, server.Addr())
 	proxy.Hold(true)
-	long := client.Options{DialTimeout: time.Minute, ReadTimeout: time.Minute} // what they would wait for else
+	long := patient(client.Options{}) // what they would wait for else
 	for _, tt := range []struct {
 		name string
 		opt  client.Options
@@ -712,7 +718,7 @@ func TestOpeningAnewKeepsToTheContext(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	proxy := redistest.Proxy(t, server.Addr())
-	c := open(t, client.Options{Addrs: []string{proxy.Addr()}, DialTimeout: time.Minute, ReadTimeout: time.Minute})
+	c := open(t, patient(client.Options{Addrs: []string{proxy.Addr()}}))
 	if err := ping(within(t, 10*time.Second), c); err != nil {
 		t.Fatal(err)
 	}

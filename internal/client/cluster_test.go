@@ -427,9 +427,7 @@ func TestSilentNodeDoesNotHoldUpTheSlots(t *testing.T) {
 	cluster := redistest.StartCluster(t, redistest.ClusterOptions{NoReplicas: true})
 	proxy := redistest.Proxy(t, cluster.Addrs()[0])
 	proxy.Hold(true)
-	o := clusterOptions(proxy.Addr(), cluster.Addrs()[1])
-	o.DialTimeout, o.ReadTimeout = time.Minute, time.Minute
-	c := open(t, o)
+	c := open(t, patient(clusterOptions(proxy.Addr(), cluster.Addrs()[1])))
 	start := time.Now()
 	if err := setAndGet(within(t, 20*time.Second), c, "key"); err != nil {
 		t.Fatal(err)
@@ -473,9 +471,7 @@ func TestIdleClusterConnectionsCostNoCommandAfterARestart(t *testing.T) {
 func TestClusterCommandsKeepToADeadlineWithoutDone(t *testing.T) {
 	t.Parallel()
 	cluster := redistest.StartCluster(t, redistest.ClusterOptions{NoReplicas: true})
-	o := clusterOptions(cluster.Addrs()...)
-	o.DialTimeout, o.ReadTimeout = time.Minute, time.Minute
-	c := open(t, o)
+	c := open(t, patient(clusterOptions(cluster.Addrs()...)))
 	if err := setAndGet(within(t, 10*time.Second), c, "key"); err != nil {
 		t.Fatal(err)
 	}

@@ -220,9 +220,7 @@ func TestSilentSentinelDoesNotHoldUpTheOthers(t *testing.T) {
 	s := redistest.StartSentinel(t, redistest.SentinelOptions{})
 	proxy := redistest.Proxy(t, s.Addrs()[0])
 	proxy.Hold(true)
-	o := sentinelOptions(proxy.Addr(), s.Addrs()[1])
-	o.DialTimeout, o.ReadTimeout = time.Minute, time.Minute
-	c := open(t, o)
+	c := open(t, patient(sentinelOptions(proxy.Addr(), s.Addrs()[1])))
 	start := time.Now()
 	if err := ping(within(t, 20*time.Second), c); err != nil {
 		t.Fatal(err)
@@ -237,9 +235,7 @@ func TestSilentSentinelsKeepToTheContext(t *testing.T) {
 	s := redistest.Start(t)
 	proxy := redistest.Proxy(t, s.Addr())
 	proxy.Hold(true)
-	o := sentinelOptions(proxy.Addr())
-	o.DialTimeout, o.ReadTimeout = time.Minute, time.Minute
-	c := open(t, o)
+	c := open(t, patient(sentinelOptions(proxy.Addr())))
 	start := time.Now()
 	err := ping(deadline{context.Background(), start.Add(100 * time.Millisecond)}, c)
 	if d := time.Since(start); err == nil || d > 10*time.Second {
@@ -479,7 +475,7 @@ func TestASentinelThatBecomesWrongDeposesNobody(t *testing.T) {
 
 func TestAskingAMasterKeepsToTheContext(t *testing.T) {
 	t.Parallel()
-	long := client.Options{DialTimeout: time.Minute, ReadTimeout: time.Minute} // what they would wait for else
+	long := patient(client.Options{}) // what they would wait for else
 	for _, tt := range []struct {
 		name string
 		opt  client.Options
