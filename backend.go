@@ -161,7 +161,7 @@ func (b *backend) regenerate(ctx context.Context, oldsid, sid string, failures *
 	if err != nil {
 		return stored{}, nil, err
 	}
-	if values, err = decode(found.value); err != nil {
+	if values, err = b.decode(b.key(sid), found.value); err != nil {
 		// The caller cannot use the session under its new id: it goes back to where somebody may.
 		err = errors.Join(err, b.commands.giveBack(ctx, b.key(oldsid), b.key(sid), found.value, b.life))
 	} else if now := b.userOf(values); now != user { // by another request, right before the move
@@ -236,8 +236,13 @@ func abridged(sid string) string {
 
 func (b *backend) log(err error) { session.SLogger.Println(err) }
 
-// decode decodes a session. The error says what to do about a value that does not decode.
-func decode(value record.Value) (map[any]any, error) {
+// encode encodes a session to be stored under a key, as record.Encode does.
+func (b *backend) encode(key string, values map[any]any, before record.Value, m record.Meta, v record.Version) (record.Value, error) {
+	return record.Encode(values, before, m, v)
+}
+
+// decode decodes what is stored under a key. The error says what to do about a value that does not decode.
+func (b *backend) decode(key string, value record.Value) (map[any]any, error) {
 	values, err := value.Decode()
 	if err == nil {
 		return values, nil

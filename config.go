@@ -56,8 +56,24 @@ type config struct {
 	sharded       *bool         // several servers have the keys; nil: to be found out
 	touchInterval time.Duration // defaultTouchInterval, or how much life time may pass before a read session is refreshed
 
+	regenerateGrace time.Duration // for which an id that was regenerated exists as an empty session; 0: not
+	maxAge          time.Duration // after which a session ends, however busy it is; 0: never
+	hashIDs         hashing
+	onUndecodable   string        // "", or "new": what is no session is an empty one
+	onOutage        string        // "", or "anonymous": while Redis cannot be reached a request has an empty session
+	keys            client.Secret // the encryption keys, as they are now; nil: values are not encrypted
+
 	settings settings // as the user wrote them, for Provider's exported fields
 }
+
+// hashing is whether the keys of sessions have a hash in the place of the id.
+type hashing int
+
+const (
+	hashNone   hashing = iota
+	hashAccept         // sessions under a hash are used, and none is made
+	hashAll            // sessions under their id move to a hash when they are next used
+)
 
 // operationTime is how long one operation may take, with all its retries.
 func (c *config) operationTime() time.Duration {
@@ -72,6 +88,9 @@ type settings struct {
 	SentinelUsername, SentinelPassword                                      string
 	SentinelPasswordFile, SentinelPasswordEnv                               string
 	KeyPrefix, UserKey                                                      string
+	OnUndecodable, OnOutage, EncryptionKeysFile                             string
+	RegenerateGrace, MaxAge                                                 time.Duration
+	HashIDs                                                                 hashing
 	PoolSize, MinIdleConns, DBNum, MaxSessionBytes                          int
 	MaxRetries                                                              int // -1: none
 	TouchInterval, OutageTime                                               *time.Duration
@@ -121,6 +140,12 @@ var known = map[string]setting{
 	"touch_interval":         duration(func(s *settings, d time.Duration) { s.TouchInterval = &d }),
 	"max_session_bytes":      number(0, func(s *settings, n int) { s.MaxSessionBytes = n }),
 	"skip_empty":             truth(func(s *settings, is bool) { s.SkipEmpty = is }),
+	"regenerate_grace":       duration(func(s *settings, d time.Duration) { s.RegenerateGrace = d }),
+	"max_age":                duration(func(s *settings, d time.Duration) { s.MaxAge = d }),
+	"on_undecodable":         oneOf(func(s *settings) *string { return &s.OnUndecodable }, "error", "new"),
+	"on_outage":              oneOf(func(s *settings) *string { return &s.OnOutage }, "error", "anonymous"),
+	"encryption_keys_file":   text(func(s *settings) *string { return &s.EncryptionKeysFile }),
+	"hash_ids":               {set: readHashing},
 	"sharded":                truth(func(s *settings, is bool) { s.Sharded = &is }),
 	"tls": {set: func(s *settings, raw json.RawMessage) (err error) {
 		s.TLS, err = readTLS(raw)
@@ -143,6 +168,34 @@ func text(field func(*settings) *string) setting {
 		}
 		return nil
 	}}
+}
+
+// oneOf reads one of two words, of which the first is the default, and says nothing.
+func oneOf(field func(*settings) *string, usual, other string) setting {
+	return setting{quoted: true, set: func(s *settings, raw json.RawMessage) error {
+		var word string
+		if json.Unmarshal(raw, &word) != nil || word != usual && word != other {
+			return fmt.Errorf("must be %q, which is the default, or %q", usual, other)
+		}
+		if word == other {
+			*field(s) = other
+		}
+		return nil
+	}}
+}
+
+func readHashing(s *settings, raw json.RawMessage) error {
+	switch strings.Trim(string(raw), `"`) { // a URL has no quotes
+	case "false":
+		s.HashIDs = hashNone
+	case "accept":
+		s.HashIDs = hashAccept
+	case "true":
+		s.HashIDs = hashAll
+	default:
+		return errors.New(`must be true, false or "accept"`)
+	}
+	return nil
 }
 
 func truth(set func(*settings, bool)) setting {
@@ -373,6 +426,17 @@ func (s *settings) validate(mode client.Mode) (config, error) {
 		maxSize:       s.MaxSessionBytes,
 		sharded:       s.Sharded,
 		touchInterval: defaultTouchInterval,
+
+		regenerateGrace: s.RegenerateGrace,
+		maxAge:          s.MaxAge,
+		hashIDs:         s.HashIDs,
+		onUndecodable:   s.OnUndecodable,
+		onOutage:        s.OnOutage,
+	}
+	for key, d := range map[string]time.Duration{"regenerate_grace": s.RegenerateGrace, "max_age": s.MaxAge} {
+		if d%time.Second != 0 {
+			return config{}, fmt.Errorf("%s must be whole seconds", key)
+		}
 	}
 	cfg.client.WriteTimeout = cmp.Or(s.WriteTimeout, cfg.client.ReadTimeout)
 	cfg.client.PoolTimeout = cmp.Or(s.PoolTimeout, cfg.client.ReadTimeout+time.Second)
@@ -435,6 +499,7 @@ func (s *settings) validate(mode client.Mode) (config, error) {
 func (s settings) connects() bool {
 	s.KeyPrefix, s.SkipEmpty, s.TouchInterval, s.MaxRetries, s.OutageTime, s.Sharded = "", false, nil, 0, nil, nil
 	s.UserKey, s.MaxSessionBytes = "", 0
+	s.OnUndecodable, s.OnOutage, s.EncryptionKeysFile, s.RegenerateGrace, s.MaxAge, s.HashIDs = "", "", "", 0, 0, hashNone
 	return s != settings{}
 }
 

@@ -78,7 +78,7 @@ type Provider struct {
 
 // NewProvider returns a provider on a client that the application has configured itself, with its hooks, its tracing
 // or its dialer. Register it with session.Register under a name of its own. Its configuration may be empty, or hold
-// key_prefix, skip_empty, touch_interval, user_key, max_session_bytes, sharded, and for the retries beyond those of the client max_retries and
+// whatever does not say how to reach Redis, sharded, and for the retries beyond those of the client max_retries and
 // outage_time. Calls through a cluster's client share no round trips, as its masters are not known. The client stays
 // the application's to close.
 func NewProvider(c redis.UniversalClient) *Provider { return &Provider{own: c} }
@@ -102,8 +102,8 @@ func (p *Provider) SessionInit(ctx context.Context, maxlifetime int64, cfg strin
 		return err
 	}
 	if p.own != nil && parsed.settings.connects() {
-		return errors.New("session/redis: configuration: the application brought its own client, so only key_prefix, skip_empty, " +
-			"touch_interval, user_key, max_session_bytes, max_retries, outage_time and sharded can be configured")
+		return errors.New("session/redis: configuration: the application brought its own client, so nothing can be configured that " +
+			"says how to reach Redis, but max_retries, outage_time and sharded")
 	}
 	for _, warning := range warnings {
 		session.SLogger.Println("session/redis: " + warning)
@@ -200,7 +200,7 @@ func (p *Provider) SessionRead(ctx context.Context, sid string) (session.Store, 
 	if err != nil {
 		return nil, b.fail("read", sid, err)
 	}
-	values, err := decode(found.value)
+	values, err := b.decode(b.key(sid), found.value)
 	if err != nil {
 		return nil, b.fail("read", sid, err)
 	}

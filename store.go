@@ -110,6 +110,8 @@ func (s *SessionStore) Flush(context.Context) error {
 // SessionID returns the id of the session.
 func (s *SessionStore) SessionID(context.Context) string { return s.sid }
 
+func (s *SessionStore) key() string { return s.backend.key(s.sid) }
+
 // SessionRelease saves what the request changed into the session as it now stands in Redis, in one atomic step, and
 // creates the session if it is new. A session that was only read has its life time renewed when that is due. One that
 // was destroyed, regenerated or has expired meanwhile stays so. It does not heed the cancellation of ctx. It may be
@@ -230,7 +232,7 @@ func (s *SessionStore) changedInPlace() (bool, error) {
 	if len(s.shared) == 0 {
 		return false, nil
 	}
-	original, err := decode(s.base.value)
+	original, err := s.backend.decode(s.key(), s.base.value)
 	if err != nil {
 		return false, err
 	}
@@ -247,7 +249,7 @@ func (s *SessionStore) touch(ctx context.Context) error {
 	if _, err := b.listStored(ctx, s.sid); err != nil { // which another request may have made a user's
 		return err
 	}
-	there, err := b.commands.renew(ctx, b.key(s.sid), b.life)
+	there, err := b.commands.renew(ctx, s.key(), b.life)
 	if err != nil {
 		return err
 	}
@@ -283,8 +285,8 @@ func (s *SessionStore) save(ctx context.Context, create bool, failures *untold) 
 		}
 		var became verdict
 		var theirs record.Value
-		if refusal := b.fits(d); refusal != nil {
-			became, theirs, err = b.commands.foresee(ctx, b.key(s.sid), d.base, create)
+		if refusal := b.fits(s.key(), d); refusal != nil {
+			became, theirs, err = b.commands.foresee(ctx, s.key(), d.base, create)
 			if err != nil {
 				return s.putBack(*d, err)
 			} else if became == saved { // else there may be room in what the session is by now
@@ -296,7 +298,7 @@ func (s *SessionStore) save(ctx context.Context, create bool, failures *untold) 
 					return s.putBack(*d, err)
 				}
 			}
-			if became, theirs, err = b.commands.save(ctx, b.key(s.sid), d.base, d.value, b.life, create); err != nil {
+			if became, theirs, err = b.commands.save(ctx, s.key(), d.base, d.value, b.life, create); err != nil {
 				var unknown inDoubt
 				if errors.As(err, &unknown) {
 					s.doubt(*d)
@@ -413,7 +415,7 @@ func (s *SessionStore) refuse(ctx context.Context, d draft, refusal error, failu
 func (s *SessionStore) bury(ctx context.Context, d draft) error {
 	removed, err := true, error(nil)
 	if d.base.present {
-		removed, err = s.backend.commands.removed(ctx, s.backend.key(s.sid))
+		removed, err = s.backend.commands.removed(ctx, s.key())
 	}
 	s.backend.counters.gone.Add(1)
 	s.mu.Lock()
@@ -428,7 +430,7 @@ func (s *SessionStore) bury(ctx context.Context, d draft) error {
 // rebase takes over what another request saved, and keeps what was edited here. changed tells whether that is still to be
 // saved.
 func (s *SessionStore) rebase(d draft, data record.Value) (changed bool, err error) {
-	theirs, err := decode(data)
+	theirs, err := s.backend.decode(s.key(), data)
 	if err != nil {
 		return false, err
 	}
@@ -445,7 +447,7 @@ func (s *SessionStore) rebase(d draft, data record.Value) (changed bool, err err
 	if !known && !base.leadsTo(data) {
 		return false, errUnknown
 	}
-	original, err := decode(base.value)
+	original, err := s.backend.decode(s.key(), base.value)
 	if err != nil {
 		return false, err
 	}
@@ -464,16 +466,16 @@ func (s *SessionStore) rebase(d draft, data record.Value) (changed bool, err err
 func (s *SessionStore) encode(d *draft) error {
 	version := record.NewVersion()
 	encode := func(values map[any]any) (err error) {
-		var listing record.Listing
+		var m record.Meta
 		d.user = s.backend.userOf(values)
-		listing, d.enter = s.backend.listing(s.sid, d.user, s.base.value)
-		d.value, err = record.Encode(values, s.base.value, listing, version)
+		m.Listing, d.enter = s.backend.listing(s.sid, d.user, s.base.value)
+		d.value, err = s.backend.encode(s.key(), values, s.base.value, m, version)
 		return err
 	}
 	if encode(s.values) == nil {
 		return nil
 	}
-	old, err := decode(s.base.value)
+	old, err := s.backend.decode(s.key(), s.base.value)
 	if err != nil {
 		return err
 	}
@@ -490,12 +492,12 @@ func (s *SessionStore) encode(d *draft) error {
 }
 
 // fits refuses a draft that is larger than a session may be, unless what is stored is no smaller.
-func (b *backend) fits(d *draft) error {
+func (b *backend) fits(key string, d *draft) error {
 	size := d.value.Size()
 	if b.maxSize == 0 || size <= b.maxSize || size <= d.base.value.Size() {
 		return nil
 	}
-	values, err := decode(d.value)
+	values, err := b.decode(key, d.value)
 	if err != nil {
 		return err
 	}

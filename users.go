@@ -145,7 +145,7 @@ func (b *backend) listStored(ctx context.Context, sid string, next ...string) (u
 	if err != nil {
 		return "", err
 	}
-	values, err := decode(now.value)
+	values, err := b.decode(b.key(sid), now.value)
 	if err != nil {
 		return "", err
 	}
@@ -181,7 +181,7 @@ func (b *backend) sessionsOf(ctx context.Context, user string) (sessions []Sessi
 		}
 		for i, s := range found {
 			// Of a session that does not decode here it is not known whose it is now: it is whose it was.
-			if values, err := s.value.Decode(); s.present && (err != nil || b.userOf(values) == user) {
+			if values, err := b.decode(b.key(ids[i]), s.value); s.present && (err != nil || b.userOf(values) == user) {
 				sessions = append(sessions, b.info(ids[i], s))
 			} else {
 				others = append(others, ids[i])

@@ -121,7 +121,7 @@ const secret = "a secret in the session"
 // put stores a session, as the provider does, and returns its id.
 func put(t testing.TB, c redis.Cmdable, prefix string, values map[any]any) string {
 	t.Helper()
-	value, err := record.Encode(values, "", "", record.NewVersion())
+	value, err := record.Encode(values, "", record.Meta{}, record.NewVersion())
 	if err != nil {
 		t.Fatal(err)
 	}

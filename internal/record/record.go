@@ -93,13 +93,18 @@ var emptyStream = func() string {
 // Empty returns a new session that holds nothing.
 func Empty(v Version) Value { return Value(emptyStream + created(time.Now()) + string(v)) }
 
-// Encode returns the value of a session that follows on another, or is created now if that is empty. Its listing is the one
-// given. An error is that of gobmap.Encode.
-func Encode(values map[any]any, before Value, l Listing, v Version) (Value, error) {
+// Meta is what is stored of a session beside its values.
+type Meta struct {
+	Listing Listing
+}
+
+// Encode returns the value of a session that follows on another, or is created now if that is empty. An error is that of
+// gobmap.Encode.
+func Encode(values map[any]any, before Value, m Meta, v Version) (Value, error) {
 	entries := before.entries()
 	surplus := versions(entries) - (Kept - 1)
 	var room [16 * entrySize]byte
-	tail := append(room[:0], l...)
+	tail := append(room[:0], m.Listing...)
 	if before == "" {
 		tail = append(tail, created(time.Now())...)
 	}

@@ -28,7 +28,7 @@ func init() {
 
 func encode(t testing.TB, values map[any]any, before record.Value, v record.Version) record.Value {
 	t.Helper()
-	value, err := record.Encode(values, before, "", v)
+	value, err := record.Encode(values, before, record.Meta{}, v)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -183,7 +183,7 @@ func TestAListingIsReplacedAndTheCreationStays(t *testing.T) {
 	var err error
 	for i := range 20 {
 		l := record.NewListing("id", fmt.Sprint("user", i), 60, now)
-		if value, err = record.Encode(map[any]any{"n": 1}, value, l, record.NewVersion()); err != nil {
+		if value, err = record.Encode(map[any]any{"n": 1}, value, record.Meta{Listing: l}, record.NewVersion()); err != nil {
 			t.Fatal(err)
 		}
 		if got := value.Listing(); got != l || !got.Since("id", fmt.Sprint("user", i), 60, now, time.Minute) {
@@ -209,7 +209,7 @@ func TestAListingIsReplacedAndTheCreationStays(t *testing.T) {
 			t.Errorf("listed: %s", what)
 		}
 	}
-	if value, _ = record.Encode(nil, value, "", record.NewVersion()); value.Listing() != "" {
+	if value, _ = record.Encode(nil, value, record.Meta{}, record.NewVersion()); value.Listing() != "" {
 		t.Error("the listing stays")
 	}
 	if beegos := record.Value(gobOf(t, map[any]any{"n": 1})); !beegos.Created().IsZero() || beegos.Listing() != "" {
