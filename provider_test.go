@@ -2,8 +2,6 @@ package redis_test
 
 import (
 	"fmt"
-	"os"
-	"regexp"
 	"strings"
 	"testing"
 
@@ -40,12 +38,8 @@ var topologies = []topology{
 		return fmt.Sprintf(`{"save_path":"unix://%s"}`, s.Socket()), s.Client()
 	}},
 	{"user with the rights that the README names", func(t *testing.T) (string, goredis.UniversalClient) {
-		readme, err := os.ReadFile("README.md")
-		if err != nil {
-			t.Fatal(err)
-		}
-		rights := string(regexp.MustCompile(`\+get .*\+eval`).Find(readme)) + " " + string(regexp.MustCompile(`\+zadd [^`+"`]*").Find(readme))
-		s := redistest.Start(t, "--user", "app on >secret ~* -@all "+rights+" +scan")
+		rights := rightsFor(t, everySite, "`user_key`", "`hash_ids`", "`Sessions`, `SessionAll`")
+		s := redistest.Start(t, "--user", "app on >secret ~* -@all "+strings.Join(rights, " "))
 		return fmt.Sprintf(`{"save_path":%q,"username":"app","password":"secret"}`, s.Addr()), s.Client()
 	}},
 	{"user without scripts", func(t *testing.T) (string, goredis.UniversalClient) {

@@ -6,8 +6,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"os"
-	"regexp"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -419,11 +417,7 @@ func TestARegenerateThatWasDoneThoughAProxySaysOtherwiseIsFoundOut(t *testing.T)
 
 // A user who may not run one of the commands of a script has it refused in the middle of it.
 func TestAUserWithoutOneOfTheRightsLosesNothing(t *testing.T) {
-	readme, err := os.ReadFile("README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	rights := strings.Fields(string(regexp.MustCompile(`\+get .*\+eval`).Find(readme)))
+	rights := rightsFor(t, everySite)
 	for _, right := range rights {
 		if slices.Contains([]string{"+get", "+set", "+setex", "+pttl", "+del", "+ping", "+exists"}, right) {
 			continue // nothing works without these
