@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/beego-session/redis/internal/client"
@@ -30,19 +31,25 @@ type backend struct {
 	requests *requests
 	counters *counters
 	failures *failures
+	lifeHook *lifeHook
+	merges   *mergeFuncs
 	noUser   sync.Once // that a value under user_key is none was said
 }
 
 // requests is what a process knows of the requests under way in it. It outlives a SessionInit, as they do.
 type requests struct {
-	saving underway.Locks
-	looks  underway.Looks[looked]
+	saving   underway.Locks
+	merging  underway.Locks
+	looks    underway.Looks[looked]
+	ownLives atomic.Bool // a session was met that has a life time of its own
 }
 
 // looked is a session as it was found, and where.
 type looked struct {
 	stored
-	at *commands
+	name    string // under which it stands
+	passing bool   // it is not there, and its request has an empty one
+	at      *commands
 }
 
 // connect makes the commands of a configuration, on a client of the application if it has one. Its own client is closed
@@ -72,7 +79,8 @@ func connect(c config, own redis.UniversalClient, addr string, gate *gate, count
 			"sessions are saved by plain SET, which can lose an update of a request that saves at the very same time", addr, err)
 	}
 	// No command is under way for longer than its time limit, and the server may have it for as long again.
-	return &commands{roundTrips: r, addr: addr, prefix: c.keyPrefix, tombstoneLife: max(minTombstoneLife, int64(3*c.operationTime()/time.Second))}
+	return &commands{roundTrips: r, addr: addr, prefix: c.keyPrefix, tombstoneLife: max(minTombstoneLife, int64(3*c.operationTime()/time.Second)),
+		graceLife: int64(c.regenerateGrace / time.Second)}
 }
 
 // owner closes the client when its roundTrips are gone. It is an object of its own because roundTrips and their lanes hold
@@ -116,65 +124,110 @@ func (b *backend) survey(ctx context.Context) error {
 	return nil
 }
 
-// exist looks whether there is a session, for the read that follows as well.
+// exist looks whether there is a session, for the read that follows as well. True with an error means that the request goes on
+// as if there were one, and that the error is still to be told.
 func (b *backend) exist(ctx context.Context, sid string) (bool, error) {
-	look, begun := b.requests.looks.Begin(sid), time.Now()
+	name := b.name(sid)
+	look, begun := b.requests.looks.Begin(name), time.Now()
 	defer look.Failed() // also where a hook of the application panics
-	found, err := b.commands.read(ctx, b.key(sid))
+	found, stands, err := b.find(ctx, sid, name, false, true)
+	if b.agedOut(found.value) {
+		found = stored{}
+	}
+	passing := false
+	if err == nil && !found.present {
+		passing, err = b.inGrace(ctx, sid, name)
+	}
 	b.counters.load.since(begun)
 	switch {
+	case err != nil && b.overlooks(ctx, err):
+		look.Assume()
+		return true, err
 	case err != nil:
+	case passing:
+		look.Offer(looked{passing: true, at: b.commands}, 0)
+		return true, nil
 	case found.present:
-		look.Offer(looked{found, b.commands}, len(found.value))
+		look.Offer(looked{stored: found, name: stands, at: b.commands}, len(found.value))
 	default:
 		look.Answered()
 	}
 	return found.present, err
 }
 
-// read returns a session. removed tells that it was removed since exist has found it.
-func (b *backend) read(ctx context.Context, sid string) (found stored, removed bool, err error) {
-	last, offered, existed := b.requests.looks.Take(sid)
-	if offered && last.at == b.commands && (last.expires.IsZero() || time.Now().Before(last.expires)) {
-		return last.stored, false, nil
+// read returns a session, and the name under which it stands or is to be created. removed tells that it was removed since exist
+// has found it. What exist said was there without having found it becomes no new session: nobody knows whose id it is. An error
+// beside a passing session is still to be told.
+func (b *backend) read(ctx context.Context, sid string) (found looked, removed bool, err error) {
+	name := b.name(sid)
+	last, offered, said := b.requests.looks.Take(name)
+	if offered && said == underway.Assumed {
+		return looked{passing: true}, false, nil
 	}
-	look, begun := b.requests.looks.Begin(sid), time.Now()
+	if offered && last.at == b.commands && (last.expires.IsZero() || time.Now().Before(last.expires)) {
+		return last, false, nil
+	}
+	look, begun := b.requests.looks.Begin(name), time.Now()
 	defer look.Failed()
-	found, err = b.commands.look(ctx, b.key(sid))
+	known := said != underway.Nothing
+	grace := b.askGrace(sid, name, known)
+	found.stored, found.name, err = b.find(ctx, sid, name, true, known, grace...)
 	b.counters.load.since(begun)
 	if err != nil {
-		return stored{}, false, err
+		return looked{passing: b.overlooks(ctx, err)}, false, err
 	}
 	look.Answered()
-	return found, existed && !found.present, nil
+	if b.agedOut(found.value) {
+		if found.stored, err = b.end(ctx, found.name, found.stored); err != nil {
+			return looked{passing: b.overlooks(ctx, err)}, false, err
+		}
+	}
+	if !found.present {
+		found.passing, removed = said == underway.Assumed || answered(grace), said == underway.Found
+	}
+	return found, removed, nil
 }
 
-// regenerate moves a session and decodes it.
-func (b *backend) regenerate(ctx context.Context, oldsid, sid string, failures *untold) (found stored, values map[any]any, err error) {
-	defer b.requests.looks.Changed(sid)
+// regenerate moves a session from one name to another and decodes it.
+func (b *backend) regenerate(ctx context.Context, old, name string, l lives, failures *untold) (found stored, values map[any]any, err error) {
+	defer b.requests.looks.Changed(b.name(name))
 	var user string
-	if b.checkID(oldsid) != nil {
-		found, err = b.commands.reserve(ctx, b.key(sid), b.life)
-	} else if user, err = b.listStored(ctx, oldsid, sid); err == nil {
-		found, err = b.commands.regenerate(ctx, b.key(oldsid), b.key(sid), b.life)
+	var before record.Value // when it was entered in the index
+	if b.checkName(old) != nil {
+		found, err = b.commands.reserve(ctx, b.key(name), l)
+	} else if user, before, err = b.listStored(ctx, old, l, name); err == nil {
+		found, err = b.commands.regenerate(ctx, b.key(old), b.key(name), l, b.rebinding(b.key(old), b.key(name)))
+	}
+	if err == nil {
+		found, err = b.settleMoved(ctx, name, found, l, failures)
 	}
 	if err != nil {
 		return stored{}, nil, err
 	}
-	if values, err = b.decode(b.key(sid), found.value); err != nil {
+	if values, err = b.decodeTelling(b.key(name), name, found.value, failures); err != nil {
 		// The caller cannot use the session under its new id: it goes back to where somebody may.
-		err = errors.Join(err, b.commands.giveBack(ctx, b.key(oldsid), b.key(sid), found.value, b.life))
-	} else if now := b.userOf(values); now != user { // by another request, right before the move
-		if err := b.list(ctx, now, sid); err != nil {
-			failures.add("regenerate", sid, err)
+		err = errors.Join(err, b.giveBack(ctx, old, name, found.value, l))
+	} else if now := b.userOf(values); now != user || l.of(found.value) > l.of(before) { // by another request, right before the move
+		if err := b.list(ctx, now, l.of(found.value), name); err != nil {
+			failures.add("regenerate", name, err)
 		}
 	}
 	return found, values, err
 }
 
+// giveBack undoes a regenerate that was done.
+func (b *backend) giveBack(ctx context.Context, old, name string, moved record.Value, l lives) (err error) {
+	if rebind := b.rebinding(b.key(name), b.key(old)); rebind != nil {
+		if moved, err = rebind(moved); err != nil {
+			return err
+		}
+	}
+	return b.commands.giveBack(ctx, b.key(old), b.key(name), moved, l)
+}
+
 // destroy removes a session.
 func (b *backend) destroy(ctx context.Context, sid string) error {
-	err := b.exclusively(ctx, sid, func(ctx context.Context) error { return b.commands.remove(ctx, b.key(sid)) })
+	err := b.exclusively(ctx, sid, func(ctx context.Context) error { return b.remove(ctx, sid) })
 	if err == nil {
 		b.counters.destroyed.Add(1)
 	}
@@ -184,21 +237,27 @@ func (b *backend) destroy(ctx context.Context, sid string) error {
 // exclusively runs f, which saves or removes the session, while nobody else in this process does. All of it, with the
 // wait for others, keeps to one time limit, and does not heed the cancellation of ctx.
 func (b *backend) exclusively(ctx context.Context, sid string, f func(context.Context) error) error {
-	deadline := time.Now().Add(b.commands.timeLimit)
-	if !b.requests.saving.Lock(sid, deadline) {
+	return b.exclusivelyUntil(ctx, sid, time.Now().Add(b.commands.timeLimit), f)
+}
+
+// exclusivelyUntil is exclusively for one step of an operation of several.
+func (b *backend) exclusivelyUntil(ctx context.Context, sid string, deadline time.Time, f func(context.Context) error) error {
+	name := b.name(sid)
+	if !b.requests.saving.Lock(name, deadline) {
 		return fmt.Errorf("other requests of the session were at it for more than %v: %w", b.commands.timeLimit, context.DeadlineExceeded)
 	}
-	defer b.requests.saving.Unlock(sid)
-	defer b.requests.looks.Changed(sid)
+	defer b.requests.saving.Unlock(name)
+	defer b.requests.looks.Changed(name)
 	return f(limit(detached(ctx), deadline))
 }
 
-func (b *backend) key(sid string) string { return b.keyPrefix + sid }
+// key is where a session stands that has a name, which is its id or the hash of that.
+func (b *backend) key(name string) string { return b.keyPrefix + name }
 
 // sessionID is the inverse of key, and tells whether it is a key of a session.
-func (b *backend) sessionID(key string) (sid string, ok bool) {
-	sid, ok = strings.CutPrefix(key, b.keyPrefix)
-	return sid, ok && b.checkID(sid) == nil
+func (b *backend) sessionID(key string) (name string, ok bool) {
+	name, ok = strings.CutPrefix(key, b.keyPrefix)
+	return name, ok && b.checkName(name) == nil
 }
 
 // maxIDLength is how long a session id may be, in bytes. beego's own have 32 hexadecimal digits, and a prefix.
@@ -213,6 +272,8 @@ func (b *backend) checkID(sid string) error {
 		return errors.New("a session id cannot hold spaces or control characters")
 	case auxiliary(sid):
 		return errors.New("a session id cannot begin like the keys that this package has beside the sessions")
+	case strings.HasPrefix(sid, hashedNames):
+		return errors.New("a session id cannot begin like the hash of one")
 	case b.commands.cluster() != nil && strings.ContainsAny(sid, "{}") && !strings.Contains(b.keyPrefix, "{"):
 		return errors.New("in a cluster a session id cannot hold braces, which would choose its slot")
 	}
@@ -228,6 +289,9 @@ func (b *backend) wrap(operation, sid string, err error) error {
 }
 
 func abridged(sid string) string {
+	if hashedName(sid) { // which is no credential
+		return fmt.Sprintf("%.13q…", sid)
+	}
 	if len(sid) <= 6 {
 		return "…"
 	}
@@ -238,22 +302,11 @@ func (b *backend) log(err error) { session.SLogger.Println(err) }
 
 // encode encodes a session to be stored under a key, as record.Encode does.
 func (b *backend) encode(key string, values map[any]any, before record.Value, m record.Meta, v record.Version) (record.Value, error) {
-	return record.Encode(values, before, m, v)
-}
-
-// decode decodes what is stored under a key. The error says what to do about a value that does not decode.
-func (b *backend) decode(key string, value record.Value) (map[any]any, error) {
-	values, err := value.Decode()
-	if err == nil {
-		return values, nil
+	value, err := record.Encode(values, before, m, v)
+	if err != nil || b.keys == nil {
+		return value, err
 	}
-	_, name, unregistered := strings.Cut(err.Error(), "name not registered for interface: ")
-	if !unregistered {
-		return nil, failing{KindUndecodable, fmt.Errorf("the value in Redis is no session, or a damaged one: %w", err)}
-	}
-	name = strings.Trim(name, `"`)
-	return nil, failing{KindUndecodable, fmt.Errorf("the session holds a %s, a type that this program has not registered: "+
-		"call gob.Register(%s{}) when it starts: %w", name, name, err)}
+	return b.seal(key, value)
 }
 
 // insideOf is inside.Of.
@@ -275,13 +328,18 @@ func insideOf(provider any) (inside.Inside, error) {
 
 // lookInside is inspect, for Inside.
 func (b *backend) lookInside(ctx context.Context, sids []string) ([]inside.Stored, error) {
-	found, err := b.inspect(background(ctx), sids)
+	found, _, err := b.inspect(background(ctx), sids)
 	if err != nil {
 		return nil, b.fail("look at sessions", "", err)
 	}
 	all := make([]inside.Stored, len(found))
 	for i, s := range found {
-		all[i] = inside.Stored{Value: s.value, Present: s.present, Expires: s.expires}
+		all[i] = inside.Stored{Value: s.value, Bytes: len(s.value), Present: s.present, Expires: s.expires}
+		if value, err := b.unseal(b.key(sids[i]), s.value); err == nil {
+			all[i].Value = value
+		} else {
+			all[i].Sealed = err
+		}
 	}
 	return all, nil
 }

@@ -57,6 +57,7 @@ type commands struct {
 	addr          string // of the servers, for messages
 	prefix        string // with which every key begins
 	tombstoneLife int64  // longer than any command may be under way
+	graceLife     int64  // of a key from which a session has moved away; 0: there is no grace
 }
 
 // minTombstoneLife is how many seconds a tombstone lasts at least: longer than most requests.
@@ -70,6 +71,7 @@ const (
 	removals    = "moved:{" // where no scripts can be run
 	surveys     = "survey:" // in the place of sessions
 	indexes     = "user:{"  // of a user in the place of a session
+	graces      = "grace:{"
 )
 
 // surveyName is a name in the place of a session that nobody else has.
@@ -78,7 +80,7 @@ func surveyName() string { return surveys + hex.EncodeToString([]byte(record.New
 // auxiliary tells whether what stands behind the prefix in a key is none of a session.
 func auxiliary(name string) bool {
 	return strings.HasPrefix(name, tombstones) || strings.HasPrefix(name, temporaries) || strings.HasPrefix(name, removals) ||
-		strings.HasPrefix(name, surveys) || strings.HasPrefix(name, indexes)
+		strings.HasPrefix(name, surveys) || strings.HasPrefix(name, indexes) || strings.HasPrefix(name, graces)
 }
 
 // beside is a key of no session that the server of another key has too.
@@ -168,19 +170,20 @@ func (c *commands) removed(ctx context.Context, key string) (bool, error) {
 }
 
 // renew sets the life time of a session that exists, and does nothing to one that does not. It tells whether there is one, as far
-// as that shows.
-func (c *commands) renew(ctx context.Context, key string, life int64) (there bool, err error) {
+// as that shows. Other commands may travel along.
+func (c *commands) renew(ctx context.Context, key string, life int64, also ...redis.Cmder) (there bool, err error) {
 	if life == 0 {
-		return true, c.do(ctx, redis.NewIntCmd("persist", key)) // which answers 0 also where there is no life time
+		persist := redis.NewIntCmd("persist", key) // which answers 0 also where there is no life time
+		return true, c.do(ctx, append([]redis.Cmder{persist}, also...)...)
 	}
 	expire := redis.NewIntCmd("expire", key, life)
-	err = c.do(ctx, expire)
+	err = c.do(ctx, append([]redis.Cmder{expire}, also...)...)
 	return expire.Val() == 1, err
 }
 
 // remove deletes a session, or finds it gone.
 func (c *commands) remove(ctx context.Context, key string) error {
-	return c.do(ctx, c.bury(key, record.NewVersion()), redis.NewIntCmd("del", key))
+	return c.do(ctx, append([]redis.Cmder{c.bury(key, record.NewVersion()), redis.NewIntCmd("del", key)}, c.endGrace(key)...)...)
 }
 
 // bury is the command that leaves a tombstone.

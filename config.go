@@ -59,9 +59,9 @@ type config struct {
 	regenerateGrace time.Duration // for which an id that was regenerated exists as an empty session; 0: not
 	maxAge          time.Duration // after which a session ends, however busy it is; 0: never
 	hashIDs         hashing
-	onUndecodable   string        // "", or "new": what is no session is an empty one
-	onOutage        string        // "", or "anonymous": while Redis cannot be reached a request has an empty session
-	keys            client.Secret // the encryption keys, as they are now; nil: values are not encrypted
+	onUndecodable   string   // "", or "new": what is no session is an empty one
+	onOutage        string   // "", or "anonymous": while Redis cannot be reached a request has an empty session
+	keys            *keyring // that values are encrypted with; nil: they are not
 
 	settings settings // as the user wrote them, for Provider's exported fields
 }
@@ -489,6 +489,11 @@ func (s *settings) validate(mode client.Mode) (config, error) {
 	default:
 		if cfg.client.SentinelTLS, err = s.SentinelTLS.Config(); err != nil {
 			return config{}, fmt.Errorf("sentinel_%w", err) // which begins with tls:
+		}
+	}
+	if s.EncryptionKeysFile != "" {
+		if cfg.keys, err = openKeys(s.EncryptionKeysFile); err != nil {
+			return config{}, err
 		}
 	}
 	cfg.settings = *s

@@ -1,6 +1,10 @@
 package redis
 
-import "time"
+import (
+	"time"
+
+	"github.com/beego-session/redis/internal/record"
+)
 
 // SetRefusalTime sets how long no script is tried after the server has refused one, and returns what puts it back.
 func SetRefusalTime(d time.Duration) (restore func()) {
@@ -31,4 +35,18 @@ func SetLinesPerSecond(n int) (restore func()) {
 	old := linesPerSecond
 	linesPerSecond = n
 	return func() { linesPerSecond = old }
+}
+
+// Opened returns what is stored under a key as beego's provider could read it, decrypted where that is needed.
+func Opened(p *Provider, key, value string) (string, error) {
+	b := p.backend.Load()
+	opened, err := b.unseal(key, record.Value(value))
+	return string(opened), err
+}
+
+// Sealed is the reverse of Opened.
+func Sealed(p *Provider, key, value string) (string, error) {
+	b := p.backend.Load()
+	sealed, err := b.seal(key, record.Value(value))
+	return string(sealed), err
 }

@@ -21,16 +21,16 @@ func TestAnyInterleavingWithLossesKeepsTheContract(t *testing.T) {
 		t.Run(topology.name, func(t *testing.T) {
 			raw, connect := topology.start(t)
 			m := &lossModel{
-				model: &model{T: t, random: seed(t), raw: raw, sessions: map[string]*modelSession{}, anyTTL: true},
-				log:   captureLog(t), of: map[*modelStore]int{},
+				model: newModel(t, raw), log: captureLog(t), of: map[*modelStore]int{},
 			}
-			m.indexed = m.random.IntN(2) == 0
+			m.anyTTL = true
 			two := &twoProcesses{site: &site{T: t, config: m.configure(`{"max_retries":2,"outage_time":"0s"}`)}}
 			for range 2 {
 				n := new(network)
 				m.networks = append(m.networks, n)
 				m.processes = append(m.processes, two.open(connect, n))
 			}
+			m.p = m.processes[0]
 			for range 6 {
 				m.ids = append(m.ids, newID())
 			}
@@ -69,7 +69,7 @@ type lossModel struct {
 }
 
 func (m *lossModel) absent(id string) {
-	if n := m.raw.Exists(id).Val(); n != 0 {
+	if n := m.raw.Exists(m.name(id)).Val(); n != 0 {
 		m.Errorf("the removed session %s is back", id[:4])
 	}
 }
@@ -124,7 +124,7 @@ func (m *lossModel) act() {
 		m.regenerate(process, i)
 	case action < 88:
 		m.did("%d expires", i)
-		m.raw.Del(m.ids[i])
+		m.raw.Del(m.name(m.ids[i]))
 		m.sessions[m.ids[i]] = nil
 		for _, n := range m.networks {
 			n.sent = nil // without a tombstone nothing tells that what comes late has been done before
@@ -173,7 +173,7 @@ func (m *lossModel) otherRequests(process int) {
 
 func (m *lossModel) release(s *modelStore, create bool) {
 	process := m.of[s]
-	bytes := func() string { return m.raw.Get(s.id).Val() }
+	bytes := func() string { return m.raw.Get(m.name(s.id)).Val() }
 	settled, before := false, bytes()
 	wasNew := s.base == nil
 	settle := func() { m.sessions[s.id], settled = s.release(m.sessions[s.id], create), true }
@@ -218,7 +218,7 @@ func (m *lossModel) release(s *modelStore, create bool) {
 
 // knows tells whether a store has the values that it has in the model.
 func (m *lossModel) knows(s *modelStore) bool {
-	for _, key := range []string{"a", "b", "c", "d", "e"} {
+	for _, key := range modelKeys {
 		want, have := s.mine[key]
 		if got := s.Get(ctx, key); (got != nil) != have || have && modelled(got) != want {
 			return false
@@ -253,10 +253,7 @@ func (m *lossModel) regenerate(process, i int) {
 	id, next := m.ids[i], newID()
 	moved := false
 	move := func() {
-		m.sessions[next], moved = &modelSession{map[string]value{}, full}, true
-		if old := m.sessions[id]; old != nil {
-			m.sessions[next].values = old.values
-		}
+		m.sessions[next], moved = m.moved(id), true
 		m.remove(id)
 	}
 	m.trouble(process, func() {

@@ -3,6 +3,8 @@
 package redis_test
 
 import (
+	"cmp"
+	"crypto/sha256"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -52,6 +54,7 @@ func modelled(real any) value {
 type modelSession struct {
 	values map[string]value
 	ttl    time.Duration
+	own    time.Duration // its own life time; 0: that of the provider
 }
 
 // A modelStore is a store, and what it is to know.
@@ -65,6 +68,11 @@ type modelStore struct {
 	gone       bool // a release has found no session any more
 	afterwards bool // its id was removed after it was read
 	doubtful   bool // the last release was done, and said that it was not
+
+	maxAge  time.Duration // of the model
+	own     time.Duration // its life time, and
+	ownSet  bool          // whether this store has set it
+	passive bool          // it is no activity
 }
 
 func (s *modelStore) mineWins(key string) bool {
@@ -79,20 +87,42 @@ func (s *modelStore) mineWins(key string) bool {
 	return have != had || mine != base
 }
 
+// onlyTheirs tells of a map whose entry only the others have changed.
+func (s *modelStore) onlyTheirs(key string, theirs value) bool {
+	return !s.flushed && s.base != nil && s.mine[key].inMap && theirs.inMap && s.base.values[key] == s.mine[key]
+}
+
 func (s *modelStore) changed() bool {
 	for key := range s.mine {
 		if s.mineWins(key) {
 			return true
 		}
 	}
-	return len(s.edited) > 0 || s.flushed
+	return len(s.edited) > 0 || s.flushed || s.ownSet
 }
 
-const full = life * time.Second
+// full is how long a session with a life time of its own lives from now on, if that is not 0. The age is that of the whole run.
+func full(own, maxAge time.Duration) time.Duration {
+	all := cmp.Or(own, life*time.Second)
+	if maxAge > 0 {
+		all = min(all, maxAge)
+	}
+	return all
+}
+
+// as is what the session is for a store that has just found or saved it.
+func (s *modelStore) as(now *modelSession) *modelSession {
+	s.base, s.mine, s.own = now.clone(), maps.Clone(now.values), now.own
+	return now
+}
+
+func (m *modelSession) clone() *modelSession {
+	return &modelSession{maps.Clone(m.values), m.ttl, m.own}
+}
 
 // renewedAfter is the touch_interval of the model's providers. The model has no clock: between the read of a store and its release there
 // must pass much less than this.
-const renewedAfter = full / 10
+const renewedAfter = life * time.Second / 10
 
 // release is the contract.
 func (s *modelStore) release(now *modelSession, create bool) *modelSession {
@@ -104,12 +134,15 @@ func (s *modelStore) release(now *modelSession, create bool) *modelSession {
 		return nil
 	case s.doubtful && !s.changed(): // it finds out, and takes over what others have saved since
 		s.doubtful = false
-		s.base, s.mine = &modelSession{maps.Clone(now.values), full}, maps.Clone(now.values)
-		return now
+		return s.as(now)
 	case s.base != nil && !s.changed():
-		if s.base.ttl <= full-renewedAfter {
-			if s.base.ttl = full; now != nil {
-				return &modelSession{now.values, full}
+		all, after := full(s.base.own, s.maxAge), renewedAfter
+		if all == s.maxAge {
+			after = min(after, all/100)
+		}
+		if s.base.ttl <= all-after && !s.passive {
+			if s.base.ttl = all; now != nil {
+				return &modelSession{now.values, all, now.own}
 			}
 		}
 		return now
@@ -119,8 +152,7 @@ func (s *modelStore) release(now *modelSession, create bool) *modelSession {
 	case s.base == nil && (s.afterwards || !create && !s.changed()), now == nil && !create:
 		return now
 	case now != nil && !s.changed(): // new, and another request has created it
-		s.base, s.mine = &modelSession{maps.Clone(now.values), full}, maps.Clone(now.values)
-		return now
+		return s.as(now)
 	}
 	merged := map[string]value{}
 	if now != nil {
@@ -131,13 +163,24 @@ func (s *modelStore) release(now *modelSession, create bool) *modelSession {
 		}
 	}
 	for key, mine := range s.mine {
-		if now == nil || s.mineWins(key) {
+		if now != nil && s.mineWins(key) {
+			if theirs, have := now.values[key]; have && s.onlyTheirs(key, theirs) {
+				mine = theirs
+			}
+			merged[key] = mine
+		} else if now == nil {
 			merged[key] = mine
 		}
 	}
-	s.base = &modelSession{maps.Clone(merged), full}
-	s.mine, s.edited, s.flushed, s.doubtful = maps.Clone(merged), map[string]bool{}, false, false
-	return &modelSession{merged, full}
+	written := &modelSession{values: merged, own: s.own}
+	if now != nil && !s.ownSet {
+		written.own = now.own
+	}
+	if written.ttl = full(written.own, s.maxAge); now != nil && s.passive && !s.ownSet {
+		written.ttl = now.ttl
+	}
+	s.edited, s.flushed, s.ownSet, s.doubtful = map[string]bool{}, false, false, false
+	return s.as(written)
 }
 
 func TestAnyInterleavingKeepsTheContract(t *testing.T) {
@@ -146,8 +189,7 @@ func TestAnyInterleavingKeepsTheContract(t *testing.T) {
 		t.Run(topology.name, func(t *testing.T) {
 			t.Parallel()
 			config, raw := topology.start(t)
-			m := &model{T: t, random: seed(t), raw: raw, sessions: map[string]*modelSession{}}
-			m.indexed = m.random.IntN(2) == 0
+			m := newModel(t, raw)
 			m.p = open(t, m.configure(config), life)
 			for range 6 {
 				m.ids = append(m.ids, newID())
@@ -173,24 +215,58 @@ type model struct {
 	step     int
 	last     string
 	anyTTL   bool
-	indexed  bool // by the user under the key a
+
+	// What is drawn for a run.
+	indexed bool   // by the user under the key a
+	hashed  bool   // the ids
+	keys    string // a file of them, if values are encrypted
+	maxAge  time.Duration
+	grace   map[string]bool // ids that exist as empty sessions which are never saved, if there is such a time
+}
+
+func newModel(t *testing.T, raw goredis.UniversalClient) *model {
+	m := &model{T: t, random: seed(t), raw: raw, sessions: map[string]*modelSession{}}
+	m.indexed, m.hashed = m.random.IntN(2) == 0, m.random.IntN(2) == 0
+	m.maxAge = []time.Duration{0, 700 * time.Second, 15 * life * time.Second}[m.random.IntN(3)]
+	if m.random.IntN(2) == 0 {
+		m.keys = keysFile(t, newKey())
+	}
+	if m.random.IntN(2) == 0 {
+		m.grace = map[string]bool{}
+	}
+	t.Logf("index %v, hashed ids %v, encrypted %v, max_age %v, grace %v", m.indexed, m.hashed, m.keys != "", m.maxAge, m.grace != nil)
+	return m
 }
 
 func (m *model) configure(config string) string {
-	more := fmt.Sprintf(`{"touch_interval":"%v",`, renewedAfter)
+	more := fmt.Sprintf(`{"touch_interval":"%v","max_age":"%v","hash_ids":%v,`, renewedAfter, m.maxAge, m.hashed)
 	if m.indexed {
 		more += `"user_key":"a",`
 	}
+	if m.keys != "" {
+		more += fmt.Sprintf(`"encryption_keys_file":%q,`, m.keys)
+	}
+	if m.grace != nil {
+		more += `"regenerate_grace":"1h",`
+	}
 	return strings.Replace(config, "{", more, 1)
+}
+
+// name is what stands for an id in Redis.
+func (m *model) name(id string) string {
+	if !m.hashed {
+		return id
+	}
+	return fmt.Sprintf("sha256:%x", sha256.Sum256([]byte(id)))
 }
 
 // enteredInTheIndex checks that a session is found by its user, and that the index does not end before it.
 func (m *model) enteredInTheIndex(id string, user value) {
 	index := fmt.Sprintf("user:{%v}", user.real())
-	ends, err := m.raw.ZScore(index, id).Result()
+	ends, err := m.raw.ZScore(index, m.name(id)).Result()
 	if err != nil {
 		m.Errorf("the session %s of %v is not in the index: %v", id[:4], user.real(), err)
-	} else if left := m.raw.PTTL(id).Val(); ends < float64(time.Now().Add(left).Unix()) || m.raw.PTTL(index).Val() < left {
+	} else if left := m.raw.PTTL(m.name(id)).Val(); ends < float64(time.Now().Add(left).Unix()) || m.raw.PTTL(index).Val() < left {
 		m.Errorf("the session %s of %v lives for %v, its entry until %v and the index for %v", id[:4], user.real(), left,
 			time.Unix(int64(ends), 0), m.raw.PTTL(index).Val())
 	}
@@ -206,11 +282,17 @@ func (m *model) act() {
 	i := m.random.IntN(len(m.ids))
 	id := m.ids[i]
 	if len(m.stores) == 0 || m.random.IntN(8) == 0 {
+		m.did("read %d", i)
+		if m.random.IntN(2) == 0 {
+			found, err := m.p.SessionExist(ctx, id)
+			if want := m.sessions[id] != nil || m.grace[id]; found != want || err != nil {
+				m.Errorf("SessionExist of %d = %v, %v; want %v", i, found, err, want)
+			}
+		}
 		store, err := m.p.SessionRead(ctx, id)
 		if err != nil {
 			m.Fatal(err)
 		}
-		m.did("read %d", i)
 		m.add(id, store)
 		return
 	}
@@ -232,6 +314,7 @@ func (m *model) act() {
 			m.Fatal(err)
 		}
 		m.remove(id)
+		delete(m.grace, id)
 	case action < 79:
 		next := m.random.IntN(len(m.ids))
 		for next == i || m.sessions[m.ids[next]] != nil {
@@ -244,30 +327,35 @@ func (m *model) act() {
 		if err != nil {
 			m.Fatal(err)
 		}
-		moved := &modelSession{map[string]value{}, full}
-		if old := m.sessions[id]; old != nil {
-			moved.values = old.values
-		}
+		moved := m.moved(id)
 		m.remove(id)
+		if m.grace != nil {
+			m.grace[id] = true
+		}
 		m.sessions[m.ids[next]] = moved
 		m.add(m.ids[next], store)
 	case action < 87:
 		m.did("%d expires", i)
-		m.raw.Del(id)
+		m.raw.Del(m.name(id))
 		m.sessions[id] = nil
+		if m.random.IntN(2) == 0 {
+			m.raw.Del("grace:{" + m.name(id) + "}")
+			delete(m.grace, id)
+		}
 	default:
-		left := []time.Duration{full, full - renewedAfter/2, full / 2, full / 2}[m.random.IntN(4)]
-		m.did("%d has %v to live", i, left)
-		m.raw.PExpire(id, left)
 		if now := m.sessions[id]; now != nil {
-			m.sessions[id] = &modelSession{now.values, left}
+			all := full(now.own, m.maxAge)
+			left := []time.Duration{all, all - renewedAfter/2, all / 2, all / 2}[m.random.IntN(4)]
+			m.did("%d has %v to live", i, left)
+			m.raw.PExpire(m.name(id), left)
+			m.sessions[id] = &modelSession{now.values, left, now.own}
 		}
 	}
 }
 
 // edit changes a store; action is below 34.
 func (m *model) edit(s *modelStore, action int) {
-	key := string(rune('a' + m.random.IntN(5)))
+	key := modelKeys[m.random.IntN(len(modelKeys))]
 	switch {
 	case action < 18:
 		v := value{m.random.IntN(2) == 0, m.random.IntN(3)}
@@ -285,7 +373,18 @@ func (m *model) edit(s *modelStore, action int) {
 			delete(s.mine, key)
 			s.edited[key] = true
 		}
+	case action < 25:
+		own := time.Duration(m.random.IntN(3)) * 10 * life * time.Second
+		m.did("life time %v", own)
+		if err := s.Store.(*redis.SessionStore).SetLifeTime(ctx, own); err != nil {
+			m.Fatal(err)
+		}
+		s.own, s.ownSet = own, s.ownSet || own != s.own
 	case action < 26:
+		m.did("no activity")
+		s.Store.(*redis.SessionStore).NoActivity(ctx)
+		s.passive = true
+	case action < 27:
 		m.did("flush")
 		if err := s.Flush(ctx); err != nil {
 			m.Fatal(err)
@@ -301,10 +400,22 @@ func (m *model) edit(s *modelStore, action int) {
 	}
 }
 
+// moved is what becomes of a session by a regenerate.
+func (m *model) moved(id string) *modelSession {
+	moved := &modelSession{values: map[string]value{}}
+	if old := m.sessions[id]; old != nil {
+		moved = old.clone()
+	}
+	moved.ttl = full(moved.own, m.maxAge)
+	return moved
+}
+
 func (m *model) add(id string, store session.Store) {
-	s := &modelStore{Store: store, id: id, mine: map[string]value{}, edited: map[string]bool{}}
+	s := &modelStore{Store: store, id: id, maxAge: m.maxAge, mine: map[string]value{}, edited: map[string]bool{}}
 	if now := m.sessions[id]; now != nil {
-		s.base, s.mine = &modelSession{maps.Clone(now.values), now.ttl}, maps.Clone(now.values)
+		s.as(now)
+	} else {
+		s.gone = m.grace[id]
 	}
 	m.stores = append(m.stores, s)
 }
@@ -320,10 +431,13 @@ func (m *model) remove(id string) {
 
 // stored is what Redis holds.
 func (m *model) stored(id string) (values map[string]value, present bool) {
-	data, err := m.raw.Get(id).Result()
+	data, err := m.raw.Get(m.name(id)).Result()
 	if err == goredis.Nil {
 		return nil, false
 	} else if err != nil {
+		m.Fatal(err)
+	}
+	if data, err = redis.Opened(m.p, m.name(id), data); err != nil {
 		m.Fatal(err)
 	}
 	values = map[string]value{}
@@ -338,6 +452,8 @@ func (m *model) stored(id string) (values map[string]value, present bool) {
 	}
 	return values, true
 }
+
+var modelKeys = []string{"a", "b", "c", "d", "e"}
 
 func (m *model) check() {
 	for i, id := range m.ids {
@@ -358,13 +474,13 @@ func (m *model) check() {
 		if m.anyTTL {
 			continue
 		}
-		ttl := m.raw.PTTL(id).Val()
+		ttl := m.raw.PTTL(m.name(id)).Val()
 		if ttl > want.ttl || ttl < want.ttl-renewedAfter/3 { // a real server's clock runs
 			m.Errorf("session %d lives for %v, want %v", i, ttl, want.ttl)
 		}
 	}
 	for _, s := range m.stores {
-		for _, key := range []string{"a", "b", "c", "d", "e"} {
+		for _, key := range modelKeys {
 			got, want := s.Get(ctx, key), s.mine[key]
 			if _, ok := s.mine[key]; ok != (got != nil) || ok && modelled(got) != want {
 				m.Errorf("Get(%s) = %v, want %v", key, got, want)

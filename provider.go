@@ -11,12 +11,13 @@
 //
 // A request works on a copy of its session. SessionRelease brings what the request changed into the session as it then
 // stands in Redis, in one atomic step. Requests of one session that run at the same time lose nothing of each other: they
-// are merged key by key. Where two change the same key, the later release wins. A deleted key stays deleted, and after a
-// Flush only what the request set itself remains. A value that is changed in place counts as set, if what would be stored
-// is another. A request that changed nothing writes nothing, but for renewing the life time when a hundredth of it has
-// passed. A session that was destroyed, regenerated or has expired is never brought back by a request that was still
-// under way, in this process or another. A new session is stored even when it is empty, because beego keeps its id only
-// then; skip_empty turns that off.
+// are merged key by key, and two maps of one type under one key entry by entry, at any depth. Where two change the same
+// entry, or another value, the later release wins, unless MergeKey says otherwise for the key; a change that depends on
+// what others have saved is made by Update. What was deleted stays deleted, and after a Flush only what the request set
+// itself remains. A value that is changed in place counts as set, if what would be stored is another. A request that
+// changed nothing writes nothing, but for renewing the life time when a hundredth of it has passed. A session that was
+// destroyed, regenerated or has expired is never brought back by a request that was still under way, in this process or
+// another. A new session is stored even when it is empty, because beego keeps its id only then; skip_empty turns that off.
 //
 // # What happens when a reply is lost
 //
@@ -74,6 +75,8 @@ type Provider struct {
 	requests requests
 	counters counters
 	failures failures
+	lifeHook lifeHook
+	merges   mergeFuncs
 }
 
 // NewProvider returns a provider on a client that the application has configured itself, with its hooks, its tracing
@@ -108,11 +111,8 @@ func (p *Provider) SessionInit(ctx context.Context, maxlifetime int64, cfg strin
 	for _, warning := range warnings {
 		session.SLogger.Println("session/redis: " + warning)
 	}
-	if parsed.touchInterval == defaultTouchInterval {
-		parsed.touchInterval = time.Duration(maxlifetime) * time.Second / 100
-	}
 	b := &backend{config: &parsed, source: cfg, life: maxlifetime, addr: p.addr(parsed),
-		requests: &p.requests, counters: &p.counters, failures: &p.failures}
+		requests: &p.requests, counters: &p.counters, failures: &p.failures, lifeHook: &p.lifeHook, merges: &p.merges}
 	if last != nil {
 		b.gate = last.gate
 	} else {
@@ -167,40 +167,69 @@ func (p *Provider) begin() (*backend, error) {
 }
 
 // SessionExist tells whether there is a session with the id. A key that holds no session value, because it is of
-// another Redis type, is none. A SessionRead of the id that follows at once is served by the same look at Redis.
+// another Redis type, is none, and neither is a session that has reached max_age. A SessionRead of the id that follows at
+// once is served by the same look at Redis. With hash_ids true, a session that still stands under its id is moved to the hash of that.
+//
+// It is also true of an id that a session has moved away from less than regenerate_grace before, and, with on_outage "anonymous",
+// of every id while Redis cannot be reached; the error goes to OnError then. SessionRead returns an empty session that is never
+// saved, in both cases.
 func (p *Provider) SessionExist(ctx context.Context, sid string) (bool, error) {
 	b, err := p.begin()
 	if err != nil {
 		return false, err
 	}
+	var failures untold
+	defer func() { b.tellAll(ctx, failures) }() // when the gate is left
 	defer b.gate.leave()
 	if b.checkID(sid) != nil {
 		return false, nil
 	}
 	found, err := b.exist(background(ctx), sid)
-	if err != nil && !isReply(err, "WRONGTYPE") {
+	switch {
+	case err != nil && found:
+		failures.add("look up", sid, err)
+	case err != nil && !isReply(err, "WRONGTYPE"):
 		return false, b.fail("look up", sid, err)
 	}
 	return found, nil
 }
 
-// SessionRead returns the session with the id, or a new empty one. What SessionExist has found less than a minute before,
-// and SessionRead no longer finds, was removed in between: it is returned as an empty session that is never saved. It is
-// an error where what is stored does not decode; that stays in Redis as it is.
+// SessionRead returns the session with the id, or a new empty one. One that has reached max_age is none, and is removed. What
+// SessionExist has found less than a minute before, and SessionRead no longer finds, was removed in between: it is returned as
+// an empty session that is never saved. An entry of a type that this program does not know, or knows otherwise, is kept as it is,
+// and OnError is told of the type once. It is an error where what is stored is no session; that stays in Redis as it is. With
+// on_undecodable "new" it is an empty session, of which OnError is told, and which replaces what is stored when it is saved.
+//
+// It is also an empty session that is never saved, and says nothing of that, under an id that a session has moved away from less than
+// regenerate_grace before, and, with on_outage "anonymous", under every id while Redis cannot be reached. SessionRegenerate and
+// SessionDestroy fail then as always.
+//
+// With hash_ids true it does not look under the id itself, because beego calls it with ids that it has just drawn, which nobody
+// who watches the server may see: a session that still stands there is found once SessionExist has been asked, as beego does of the
+// id in a cookie.
 func (p *Provider) SessionRead(ctx context.Context, sid string) (session.Store, error) {
 	b, err := p.begin()
 	if err != nil {
 		return nil, err
 	}
+	var failures untold
+	defer func() { b.tellAll(ctx, failures) }() // when the gate is left
 	defer b.gate.leave()
 	if err := b.checkID(sid); err != nil {
 		return nil, b.fail("read", sid, err)
 	}
 	found, removed, err := b.read(background(ctx), sid)
-	if err != nil {
+	switch {
+	case err != nil && !found.passing:
 		return nil, b.fail("read", sid, err)
+	case err != nil:
+		failures.add("read", sid, err)
+		return b.passingStore(sid), nil
+	case found.passing:
+		b.counters.absent.Add(1)
+		return b.passingStore(sid), nil
 	}
-	values, err := b.decode(b.key(sid), found.value)
+	values, err := b.decodeTelling(b.key(found.name), sid, found.value, &failures)
 	if err != nil {
 		return nil, b.fail("read", sid, err)
 	}
@@ -210,19 +239,26 @@ func (p *Provider) SessionRead(ctx context.Context, sid string) (session.Store, 
 	} else {
 		b.counters.absent.Add(1)
 	}
-	return &SessionStore{backend: b, sid: sid, values: values, base: found, gone: removed}, nil
+	if found.value.OwnLife() != 0 {
+		b.requests.ownLives.Store(true)
+	}
+	return &SessionStore{backend: b, sid: sid, stands: found.name, values: values, base: found.stored, gone: removed}, nil
 }
 
-// SessionRegenerate moves a session to a new id with a full life time and returns it: in one step, or in a cluster by a
-// copy that is there before the old one is removed. Where there is no session with the old id it makes an empty one, also
-// over a session that the new id has. On an error the session is under its old id, unless the error says that it may not
-// be. It does not heed the cancellation of ctx.
+// SessionRegenerate moves a session to a new id with a full life time, and returns it: in one step, or in a cluster by a
+// copy that is there before the old one is removed. Its age stays (see SessionStore.ResetAge). Where there is no session with
+// the old id, or it has reached max_age, it makes an empty one, also over a session that the new id has. On an error the
+// session is under its old id, unless the error says that it may not be. It does not heed the cancellation of ctx.
 func (p *Provider) SessionRegenerate(ctx context.Context, oldsid, sid string) (session.Store, error) {
+	asked, refused := p.lifeHook.ask(ctx)
 	b, err := p.begin()
 	if err != nil {
 		return nil, err
 	}
 	var failures untold
+	if refused != nil {
+		failures.add(askLife, oldsid, refused)
+	}
 	defer func() { b.tellAll(ctx, failures) }() // when the gate is left
 	defer b.gate.leave()
 	if err := b.checkID(sid); err != nil {
@@ -230,7 +266,7 @@ func (p *Provider) SessionRegenerate(ctx context.Context, oldsid, sid string) (s
 	}
 	store := &SessionStore{backend: b, sid: sid}
 	err = b.exclusively(ctx, oldsid, func(ctx context.Context) (err error) {
-		store.base, store.values, err = b.regenerate(ctx, oldsid, sid, &failures)
+		store.stands, store.base, store.values, err = b.regenerateID(ctx, oldsid, sid, b.lives(asked), &failures)
 		return err
 	})
 	if err != nil {
@@ -240,14 +276,15 @@ func (p *Provider) SessionRegenerate(ctx context.Context, oldsid, sid string) (s
 	return store, nil
 }
 
-// SessionDestroy removes a session; there need be none. It does not heed the cancellation of ctx.
+// SessionDestroy removes a session; there need be none. With hash_ids it also takes what Sessions and SessionsOf return in the
+// place of an id. It does not heed the cancellation of ctx.
 func (p *Provider) SessionDestroy(ctx context.Context, sid string) error {
 	b, err := p.begin()
 	if err != nil {
 		return err
 	}
 	defer b.gate.leave()
-	if b.checkID(sid) != nil {
+	if b.checkName(sid) != nil {
 		return nil
 	}
 	if err := b.destroy(ctx, sid); err != nil {

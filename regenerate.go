@@ -31,19 +31,27 @@ var (
 	unremoveScript     = newScript(unremoveSource)
 )
 
-// regenerate moves a session to a new key with a full life time, and returns it with one more version. Where there is
-// none under the old key it leaves an empty one under the new. After an error the session is under its old key, unless
-// the error says that it may not be.
-func (c *commands) regenerate(ctx context.Context, oldKey, key string, life int64) (stored, error) {
-	if oldKey != key && (c.cluster() != nil || c.sharded.Load()) || c.scriptless() {
-		return c.copyAndRemove(ctx, oldKey, key, life)
+// rebinding makes of a value as it is stored under one key what it is under another. Nil: it is the same.
+type rebinding func(record.Value) (record.Value, error)
+
+// regenerate moves a session to a new key with a full life time, and returns it with one more version. A script knows neither of
+// a life time of its own nor of its age: the caller finds out whether it has another than it should. Where there is none under
+// the old key it leaves an empty one under the new. After an error the session is under its old key, unless the error says that
+// it may not be.
+func (c *commands) regenerate(ctx context.Context, oldKey, key string, l lives, rebind rebinding) (stored, error) {
+	if oldKey != key && (c.cluster() != nil || c.sharded.Load() || rebind != nil) || c.scriptless() {
+		return c.copyAndRemove(ctx, oldKey, key, l, rebind)
 	}
 	version := record.NewVersion()
 	keys := []string{oldKey, key, c.tombstone(oldKey), c.tombstone(key)}
 	get := redis.NewStringCmd("get", key)
+	var grace []redis.Cmder
+	if oldKey != key {
+		grace = c.beginGrace(oldKey)
+	}
 	reply, doubtful, err := c.eval(c.forward(ctx), run{
-		script: regenerateScript, keys: keys, after: []redis.Cmder{get},
-		args: expiring([]any{string(version), string(record.Empty(version)), c.tombstoneLife}, life),
+		script: regenerateScript, keys: keys, before: grace, after: []redis.Cmder{get},
+		args: expiring([]any{string(version), string(record.Empty(version)), c.tombstoneLife}, l.now("")),
 	})
 	takeBack := func() error {
 		reply, _, err := c.eval(ctx, run{script: unregenerateScript, keys: keys, args: []any{string(version), c.tombstoneLife}})
@@ -54,7 +62,7 @@ func (c *commands) regenerate(ctx context.Context, oldKey, key string, life int6
 	}
 	switch {
 	case err == nil && get.Err() == nil:
-		return written(record.Value(get.Val()), life), nil
+		return written(record.Value(get.Val()), l.now("")), nil
 	case err == nil && oldKey == key:
 		return stored{}, errRemoved
 	case err == nil:
@@ -71,10 +79,10 @@ func (c *commands) regenerate(ctx context.Context, oldKey, key string, life int6
 		case reply != int64(2):
 			return stored{}, errRemoved
 		}
-		return c.copyAndRemove(ctx, oldKey, key, life)
+		return c.copyAndRemove(ctx, oldKey, key, l, rebind)
 	case isReply(err, "CROSSSLOT "):
 		c.sharded.Store(true)
-		return c.copyAndRemove(ctx, oldKey, key, life)
+		return c.copyAndRemove(ctx, oldKey, key, l, rebind)
 	case c.scriptless() && oldKey != key:
 		// A proxy may have said in words that are not known here that its connection failed. By this tombstone of the new id the
 		// script does nothing from now on; whether it was done is seen there.
@@ -82,12 +90,12 @@ func (c *commands) regenerate(ctx context.Context, oldKey, key string, life int6
 		if err := c.do(ctx, c.bury(key, version), get); err != nil {
 			return stored{}, fmt.Errorf("%w; and whether the session was moved before is not known", err)
 		}
-		if moved := record.Value(get.Val()); moved.Version() == version {
-			return written(moved, life), nil
+		if moved := record.Value(get.Val()); strings.HasSuffix(string(moved), string(version)) {
+			return written(moved, l.now("")), nil
 		}
-		return c.copyAndRemove(ctx, oldKey, key, life)
+		return c.copyAndRemove(ctx, oldKey, key, l, rebind)
 	case c.scriptless():
-		return c.copyAndRemove(ctx, oldKey, key, life)
+		return c.copyAndRemove(ctx, oldKey, key, l, rebind)
 	case doubtful && oldKey != key:
 		return stored{}, c.unless(err, takeBack)
 	}
@@ -118,7 +126,7 @@ func (c *commands) unless(err error, takeBack func() error) error {
 // copyAndRemove regenerates where no script may touch both keys. It copies, and removes the old session only if it
 // still is what was copied: of several regenerates at once, the one that removes it carries the data on. Until that is
 // known the copy stays, so that there is one.
-func (c *commands) copyAndRemove(ctx context.Context, oldKey, key string, life int64) (stored, error) {
+func (c *commands) copyAndRemove(ctx context.Context, oldKey, key string, l lives, rebind rebinding) (stored, error) {
 	forward := c.forward(ctx)
 	get := redis.NewStringCmd("get", oldKey)
 	now, err := c.look(forward, key, get)
@@ -127,28 +135,43 @@ func (c *commands) copyAndRemove(ctx context.Context, oldKey, key string, life i
 	}
 	old, present := record.Value(get.Val()), get.Err() == nil
 	if oldKey == key && present {
-		_, err := c.renew(ctx, key, life)
+		_, err := c.renew(ctx, key, l.now(old))
+		now.expires = written(old, l.now(old)).expires
 		return now, err
 	}
-	for present {
+	move := func(v record.Value, version record.Version) (record.Value, error) {
+		if v = v.Moved(version); rebind == nil {
+			return v, nil
+		}
+		return rebind(v)
+	}
+	for placed := false; present; placed = true {
 		version := record.NewVersion()
-		if now, err = c.place(forward, key, now, old.Moved(version), life); err != nil {
+		moved, err := move(old, version)
+		if err == nil {
+			now, err = c.place(forward, key, now, moved, l)
+		} else if !placed {
+			return stored{}, err
+		}
+		if err != nil {
 			return stored{}, errors.Join(err, c.remove(ctx, key)) // the old session is untouched
 		}
-		verdict, found, doubtful, err := c.removeCopied(forward, oldKey, old, version)
+		verdict, found, doubtful, err := c.removeCopied(forward, oldKey, old, version, c.beginGrace(oldKey)...)
 		if err == nil && verdict == saved && found != old { // it was changed right before, and nobody else has it
 			doubtful = true
-			moved := found.Moved(record.NewVersion())
-			if verdict, _, err = c.save(forward, key, now, moved, life, false); err == nil && verdict != saved {
+			if moved, err = move(found, record.NewVersion()); err == nil {
+				verdict, _, err = c.save(forward, key, now, moved, l.now(moved), false)
+			}
+			if err == nil && verdict != saved {
 				return stored{}, errRemoved // the copy, by somebody who found it
 			}
-			now = written(moved, life)
+			now = written(moved, l.now(moved))
 		}
 		switch {
 		case err != nil && !doubtful:
 			return stored{}, errors.Join(err, c.remove(ctx, key)) // the old session is untouched
 		case err != nil:
-			return stored{}, c.unless(err, func() error { return c.unremove(ctx, oldKey, key, old, version, life) })
+			return stored{}, c.unless(err, func() error { return c.unremove(ctx, oldKey, key, old, version, l) })
 		case verdict == saved:
 			return now, nil
 		case verdict == conflict:
@@ -160,10 +183,11 @@ func (c *commands) copyAndRemove(ctx context.Context, oldKey, key string, life i
 	if oldKey != key {
 		// Appended: what a move from this id has left there stays, because its repeat looks for it.
 		tombstone := c.tombstone(oldKey)
-		err = c.do(forward, redis.NewIntCmd("append", tombstone, string(record.NewVersion())), redis.NewIntCmd("expire", tombstone, c.tombstoneLife))
+		err = c.do(forward, append(c.beginGrace(oldKey),
+			redis.NewIntCmd("append", tombstone, string(record.NewVersion())), redis.NewIntCmd("expire", tombstone, c.tombstoneLife))...)
 	}
 	if err == nil {
-		now, err = c.place(forward, key, now, record.Empty(record.NewVersion()), life)
+		now, err = c.place(forward, key, now, record.Empty(record.NewVersion()), l)
 	}
 	if err != nil {
 		return stored{}, errors.Join(err, c.remove(ctx, key)) // there is no old session
@@ -172,18 +196,19 @@ func (c *commands) copyAndRemove(ctx context.Context, oldKey, key string, life i
 }
 
 // reserve leaves an empty session, whatever there was.
-func (c *commands) reserve(ctx context.Context, key string, life int64) (stored, error) {
+func (c *commands) reserve(ctx context.Context, key string, l lives) (stored, error) {
 	now, err := c.look(ctx, key)
 	if err != nil {
 		return stored{}, err
 	}
-	return c.place(ctx, key, now, record.Empty(record.NewVersion()), life)
+	return c.place(ctx, key, now, record.Empty(record.NewVersion()), l)
 }
 
 // place writes a session over what there is now. Like save it does so once: if the command comes late, and the session
 // has gone on, it does nothing.
-func (c *commands) place(ctx context.Context, key string, now stored, value record.Value, life int64) (stored, error) {
+func (c *commands) place(ctx context.Context, key string, now stored, value record.Value, l lives) (stored, error) {
 	for {
+		life := l.now(value)
 		verdict, theirs, err := c.save(ctx, key, now, value, life, true)
 		switch {
 		case err != nil:
@@ -218,18 +243,18 @@ func judge(reply any) (v verdict, found record.Value) {
 
 // removeCopied deletes a session that still is what was copied, and returns what it has deleted. version is that of the
 // copy. doubtful tells of an error that the session may be deleted all the same.
-func (c *commands) removeCopied(ctx context.Context, key string, copied record.Value, version record.Version) (v verdict, found record.Value, doubtful bool, err error) {
+func (c *commands) removeCopied(ctx context.Context, key string, copied record.Value, version record.Version, before ...redis.Cmder) (v verdict, found record.Value, doubtful bool, err error) {
 	if !c.scriptless() {
 		tail, start := ending(copied)
 		remove := run{
 			script: removeScript, keys: []string{key, c.tombstone(key)},
-			args: []any{tail, start, string(version), c.tombstoneLife},
+			args: []any{tail, start, string(version), c.tombstoneLife}, before: before,
 		}
 		if c.apart.Load() {
-			if err := c.do(ctx, c.bury(key, version)); err != nil {
+			if err := c.do(ctx, append(before, c.bury(key, version))...); err != nil {
 				return 0, "", false, err
 			}
-			remove.keys = remove.keys[:1]
+			remove.keys, remove.before = remove.keys[:1], nil
 		}
 		reply, doubtful, err := c.eval(ctx, remove)
 		switch v, found := judge(reply); {
@@ -254,7 +279,8 @@ func (c *commands) removeCopied(ctx context.Context, key string, copied record.V
 	// A session that was renamed to a key which nobody else knows is ours, whatever it is: a repeat finds it there.
 	removal := c.removal(key, version)
 	get := redis.NewStringCmd("get", removal)
-	err = c.do(ctx, c.bury(key, version), redis.NewBoolCmd("renamenx", key, removal), get, redis.NewIntCmd("expire", removal, c.tombstoneLife))
+	err = c.do(ctx, append(before,
+		c.bury(key, version), redis.NewBoolCmd("renamenx", key, removal), get, redis.NewIntCmd("expire", removal, c.tombstoneLife))...)
 	switch {
 	case err != nil && !isReply(err, "ERR no such key"):
 		return 0, "", true, err
@@ -269,7 +295,7 @@ func (c *commands) removal(key string, version record.Version) string {
 }
 
 // unremove takes back a removal, and then the copy. Without scripts the copy stays: the removal may still come.
-func (c *commands) unremove(ctx context.Context, key, copyKey string, copied record.Value, version record.Version, life int64) error {
+func (c *commands) unremove(ctx context.Context, key, copyKey string, copied record.Value, version record.Version, l lives) error {
 	if found, err := c.look(ctx, copyKey); err != nil {
 		return err
 	} else if !found.present && found.tombstone != "" {
@@ -287,7 +313,7 @@ func (c *commands) unremove(ctx context.Context, key, copyKey string, copied rec
 	again := record.NewVersion()
 	reply, _, err := c.eval(ctx, run{
 		script: unremoveScript, keys: []string{key, c.tombstone(key)},
-		args: expiring([]any{string(version), string(copied.Moved(again)), string(again)}, life),
+		args: expiring([]any{string(version), string(copied.Moved(again)), string(again)}, l.now(copied)),
 	})
 	switch {
 	case err != nil:
@@ -300,21 +326,23 @@ func (c *commands) unremove(ctx context.Context, key, copyKey string, copied rec
 }
 
 // giveBack undoes a regenerate that was done: the session is under its old key again, with one more version.
-func (c *commands) giveBack(ctx context.Context, oldKey, key string, moved record.Value, life int64) error {
+func (c *commands) giveBack(ctx context.Context, oldKey, key string, moved record.Value, l lives) error {
 	if oldKey == key {
 		return nil
 	}
 	if c.apart.Load() {
 		old, err := c.look(ctx, oldKey)
 		if err == nil {
-			_, err = c.place(ctx, oldKey, old, moved.Moved(record.NewVersion()), life)
+			_, err = c.place(ctx, oldKey, old, moved.Moved(record.NewVersion()), l)
 		}
 		if err == nil {
 			err = c.remove(ctx, key)
 		}
 		return err
 	}
-	err := c.unremove(ctx, oldKey, key, moved.Unmoved(), moved.Version(), life)
+	old := moved.Unmoved()
+	version := record.Version(moved[len(old):]) // also where it stands behind something damaged
+	err := c.unremove(ctx, oldKey, key, old, version, l)
 	if err == nil && c.scriptless() {
 		err = c.remove(ctx, key) // no removal is to come any more
 	}

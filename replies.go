@@ -34,8 +34,12 @@ func retryable(err error) bool {
 		return true
 	}
 	var netErr net.Error
-	return errors.As(err, &netErr) || isReply(err, "LOADING ", "BUSY ", "READONLY ", "NOREPLICAS ", "MASTERDOWN ", "CLUSTERDOWN ", "TRYAGAIN ",
-		"ERR max number of clients ")
+	return errors.As(err, &netErr) || servesNobody(err) || isReply(err, "READONLY ", "NOREPLICAS ")
+}
+
+// servesNobody recognises a server that cannot even be read from now.
+func servesNobody(err error) bool {
+	return isReply(err, "LOADING ", "BUSY ", "MASTERDOWN ", "CLUSTERDOWN ", "TRYAGAIN ", "ERR max number of clients ")
 }
 
 // isLoss recognises how a proxy says that its connection to the server failed: nobody knows whether the server has executed

@@ -130,10 +130,13 @@ func (s *saving) reread(ctx context.Context) (verdict, record.Value, error) {
 	return s.settled(now.value)
 }
 
-// expiring appends the words of SET for a life time.
+// expiring appends the words of SET for a life time, or 'KEEP', which save.lua knows.
 func expiring(args []any, life int64) []any {
-	if life == 0 {
+	switch life {
+	case 0:
 		return args
+	case keepLife:
+		return append(args, "keep")
 	}
 	return append(args, "ex", life)
 }
@@ -158,13 +161,24 @@ var errUnequal = errors.New("the server did not find the value that it has")
 
 // bySwap saves by SET … IFEQ, where the server is known to serve that. A repeat finds another value, and looks whether that is
 // its own. Without a life time there is no swap: the server then hands the words on to its replicas, of which an older one
-// would not know them.
+// would not know them. So it does with KEEPTTL: what is left of a life time is kept by a script, and only where there are none is
+// it asked for, so that a renewal in between is lost.
 func (s *saving) bySwap(ctx context.Context, server *server) (v verdict, theirs record.Value, served bool, err error) {
-	if !s.base.present || s.life == 0 || !server.swaps.known.Load() {
+	if !s.base.present || s.life == 0 || !server.swaps.known.Load() || s.life == keepLife && !s.scriptless() {
 		return 0, "", false, nil
 	}
+	unit, life := "ex", s.life
+	if life == keepLife {
+		left := redis.NewIntCmd("pttl", s.key)
+		if err := s.do(ctx, left); err != nil {
+			return 0, "", true, err
+		} else if left.Val() < 0 {
+			return 0, "", false, nil
+		}
+		unit, life = "px", max(left.Val(), 1)
+	}
 	set := new(single)
-	set.cmd = *redis.NewCmd(append(set.args[:0], "set", s.key, string(s.value), "ifeq", string(s.base.value), "ex", s.life)...)
+	set.cmd = *redis.NewCmd(append(set.args[:0], "set", s.key, string(s.value), "ifeq", string(s.base.value), unit, life)...)
 	set.call.cmds = append(set.cmds[:0], &set.cmd)
 	doubtful, err := s.deliverCall(ctx, &set.call)
 	s.doubtful = s.doubtful || doubtful
@@ -209,7 +223,8 @@ func (c *commands) askForSwap(ctx context.Context, server *server, key string) {
 }
 
 // largeValue is the size in bytes from which a value is written under a temporary key and then renamed, instead of being
-// passed through a script (docs/bench.md).
+// passed through a script (docs/bench.md). One that keeps what is left of the life time is passed through it all the same: to give
+// that to the other key is a command which users have had no right to use.
 const largeValue = 4 << 10
 
 // temporaryLife is how many seconds a large value may wait under a key of its own for the script that is sent with it.
@@ -283,7 +298,7 @@ func (s *saving) create(ctx context.Context) (reply any, doubtful bool, err erro
 // write runs a script whose first argument is the value, or nothing where the value waits under the last key. While its slot
 // migrates, a cluster answers TRYAGAIN to a script of several keys.
 func (s *saving) write(ctx context.Context, script run) (reply any, doubtful bool, err error) {
-	if len(s.value) < largeValue || s.apart.Load() {
+	if len(s.value) < largeValue || s.apart.Load() || s.life == keepLife {
 		return s.eval(ctx, script)
 	}
 	temporary := s.prefix + temporaries + s.key + "}:" + hex.EncodeToString([]byte(s.value.Version()))
@@ -303,7 +318,11 @@ func (s *saving) byLook(ctx context.Context) (v verdict, theirs record.Value, er
 	err = s.retry(ctx, func(ctx context.Context) (err error) {
 		// Both again where a reply was lost: only a look tells whether the SET has been done.
 		get, tombstone := redis.NewStringCmd("get", s.key), redis.NewStringCmd("get", s.tombstone(s.key))
-		if _, err := s.attempt(ctx, get, tombstone); err != nil {
+		look, left := []redis.Cmder{get, tombstone}, redis.NewIntCmd("pttl", s.key)
+		if s.life == keepLife {
+			look = append(look, left)
+		}
+		if _, err := s.attempt(ctx, look...); err != nil {
 			return err
 		}
 		now, absent := record.Value(get.Val()), get.Err() == redis.Nil
@@ -319,7 +338,13 @@ func (s *saving) byLook(ctx context.Context) (v verdict, theirs record.Value, er
 			v, theirs, err = s.settled(now)
 			return err
 		}
-		set := redis.NewStatusCmd(expiring([]any{"set", s.key, string(s.value), condition}, s.life)...)
+		args := []any{"set", s.key, string(s.value), condition}
+		if s.life != keepLife {
+			args = expiring(args, s.life)
+		} else if left.Val() >= 0 {
+			args = append(args, "px", max(left.Val(), 1))
+		}
+		set := redis.NewStatusCmd(args...)
 		lost, err := s.attempt(ctx, set)
 		s.doubtful = s.doubtful || lost
 		switch {

@@ -6,7 +6,7 @@
 -- ARGV[2]  what the session must end with: the version that was read, or all of a value that had none
 -- ARGV[3]  where that begins, as GETRANGE counts
 -- ARGV[4]  'EX' and
--- ARGV[5]  the life time in seconds; neither for none
+-- ARGV[5]  the life time in seconds; neither for none, and 'keep' alone for what is left of it, without KEYS[2]
 --
 -- Nothing but the new value passes through Lua, and of a large one not even that: turning what is stored into a Lua
 -- string is most of what a script costs. A number is written as a string, because of a number Redis 7.0 takes 1 µs to make one.
@@ -27,6 +27,11 @@ end
 if not KEYS[2] then
   if ARGV[5] then
     redis.call('SETEX', KEYS[1], ARGV[5], ARGV[1]) -- with a word less than SET, which is 1 µs on Redis 7.0
+    return 1
+  end
+  local left = ARGV[4] and redis.call('PTTL', KEYS[1]) or -1
+  if left >= 0 then
+    redis.call('SET', KEYS[1], ARGV[1], 'PX', math.max(left, 1))
   else
     redis.call('SET', KEYS[1], ARGV[1])
   end

@@ -10,7 +10,8 @@ import (
 )
 
 // Stats is what a Provider has done since the process began. The counts only grow, also over a SessionInit. They are read
-// one after the other while requests go on, so that one may be a request ahead of another.
+// one after the other while requests go on, so that one may be a request ahead of another. An Update that saved counts as a release
+// in all but Save.
 type Stats struct {
 	Found  uint64 // SessionRead of a session that there is
 	Absent uint64 // SessionRead of one that there is not, or no longer

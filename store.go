@@ -3,6 +3,7 @@
 package redis
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/beego-session/redis/internal/gobmap"
@@ -26,17 +28,25 @@ var _ session.Store = (*SessionStore)(nil)
 type SessionStore struct {
 	backend *backend
 	sid     string
+	stands  string      // the name under which the session was found, or is created
+	moved   atomic.Bool // from there to its hash
+	passing bool        // it stands for no session: it is never saved, and that is told to nobody
+	view    bool        // of an Update, which alone saves it
 
 	mu       sync.Mutex // protects what follows
 	values   map[any]any
-	base     stored           // the session as it was read or saved last
-	edits    edits            // what Set, Delete and Flush did to values since base, or since the last draft in doubtful
-	doubtful []draft          // saves since base of which it is not known whether they were done, the oldest first
-	shared   map[any]struct{} // keys whose value a handler holds too and may change in place
-	gone     bool             // the session existed and does no longer: it is never saved
-	told     bool             // that its changes are lost
-	refused  bool             // and told so, because it is too large; until something is set or deleted
-	unfit    map[any]error    // keys of which it was told that they cannot be encoded, until they are set or deleted
+	base     stored              // the session as it was read or saved last
+	set      timing              // what SetLifeTime and ResetAge have set since base
+	edits    edits               // what Set, Delete and Flush did to values since base, or since the last draft in doubtful
+	doubtful []draft             // saves since base of which it is not known whether they were done, the oldest first
+	moves    int                 // how often base and doubtful have changed
+	updates  map[*edits]struct{} // which note edits as well, for an Update that is under way
+	shared   map[any]struct{}    // keys whose value a handler holds too and may change in place
+	gone     bool                // the session existed and does no longer: it is never saved
+	told     bool                // that its changes are lost
+	refused  bool                // and told so, because it is too large; until something is set or deleted
+	passive  bool                // the request is no use of the session
+	unfit    map[any]error       // keys of which it was told that they cannot be encoded, until they are set or deleted
 }
 
 // Set puts a value under a key. A value that could not be saved is refused here: one under a key that is not hashable
@@ -63,8 +73,9 @@ func (s *SessionStore) Set(ctx context.Context, key, value any) error {
 	return nil
 }
 
-// Get returns the value under a key, or nil. A map, slice or pointer may be changed in place: it is saved like one that
-// was Set.
+// Get returns the value under a key, or nil; nil also for one of a type that this program does not know, which is saved as it
+// was unless the key is set or deleted. A map, slice or pointer may be changed in place: it is saved like one that was Set. Get it
+// again after a release, which may have brought what others saved into a new map.
 func (s *SessionStore) Get(_ context.Context, key any) any {
 	if !hashable(key) {
 		return nil
@@ -72,6 +83,9 @@ func (s *SessionStore) Get(_ context.Context, key any) any {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	value := s.values[key]
+	if gobmap.IsCarried(value) {
+		return nil
+	}
 	s.share(key, value)
 	return value
 }
@@ -93,16 +107,22 @@ func (s *SessionStore) Delete(_ context.Context, key any) error {
 // edit takes note of a key that was set or deleted. The caller holds mu.
 func (s *SessionStore) edit(key any) {
 	s.edits.add(key)
+	for since := range s.updates {
+		since.add(key)
+	}
 	s.refused = false
 	delete(s.unfit, key)
 }
 
-// Flush removes all keys, also those that another request is adding.
+// Flush removes all keys, also those that another request is adding. A life time of the session's own stays.
 func (s *SessionStore) Flush(context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.values = make(map[any]any)
-	s.edits = edits{flushed: true}
+	s.edits = edits{flushed: true, timing: s.edits.timing}
+	for since := range s.updates {
+		*since = edits{flushed: true, timing: since.timing}
+	}
 	s.shared, s.unfit, s.refused = nil, nil, false
 	return nil
 }
@@ -110,12 +130,20 @@ func (s *SessionStore) Flush(context.Context) error {
 // SessionID returns the id of the session.
 func (s *SessionStore) SessionID(context.Context) string { return s.sid }
 
-func (s *SessionStore) key() string { return s.backend.key(s.sid) }
+// name is under which name the session stands.
+func (s *SessionStore) name() string {
+	if s.moved.Load() {
+		return s.backend.name(s.sid)
+	}
+	return s.stands
+}
+
+func (s *SessionStore) key() string { return s.backend.key(s.name()) }
 
 // SessionRelease saves what the request changed into the session as it now stands in Redis, in one atomic step, and
 // creates the session if it is new. A session that was only read has its life time renewed when that is due. One that
 // was destroyed, regenerated or has expired meanwhile stays so. It does not heed the cancellation of ctx. It may be
-// called several times. An error goes to the provider's OnError, as beego's interface has no place for it.
+// called several times: the store then has what others saved meanwhile, so that values have to be got again. An error goes to the provider's OnError, as beego's interface has no place for it.
 func (s *SessionStore) SessionRelease(ctx context.Context, _ http.ResponseWriter) {
 	s.release(ctx, true)
 }
@@ -126,15 +154,22 @@ func (s *SessionStore) SessionReleaseIfPresent(ctx context.Context, _ http.Respo
 }
 
 func (s *SessionStore) release(ctx context.Context, create bool) {
+	if s.view {
+		return
+	}
 	var failures untold
-	s.finish(ctx, create, &failures)
+	asked, err := s.backend.lifeHook.ask(ctx)
+	if err != nil {
+		failures.add(askLife, s.sid, err)
+	}
+	s.finish(ctx, create, s.backend.lives(asked), &failures)
 	s.backend.tellAll(ctx, failures)
 }
 
 // finish does what a release has to do.
-func (s *SessionStore) finish(ctx context.Context, create bool, failures *untold) {
+func (s *SessionStore) finish(ctx context.Context, create bool, l lives, failures *untold) {
 	b := s.backend
-	due, err := s.due(create)
+	due, err := s.due(create, l)
 	switch {
 	case due == giveUp:
 		b.counters.gone.Add(1)
@@ -145,11 +180,19 @@ func (s *SessionStore) finish(ctx context.Context, create bool, failures *untold
 		err = ErrClosed
 	case due == doTouch:
 		defer b.gate.leave()
-		err = s.touch(limit(detached(ctx), time.Now().Add(b.commands.timeLimit)))
+		err = s.touch(limit(detached(ctx), time.Now().Add(b.commands.timeLimit)), l)
 	default:
 		defer b.gate.leave()
 		begun := time.Now()
-		err = b.exclusively(ctx, s.sid, func(ctx context.Context) error { return s.save(ctx, create, failures) })
+		var merges *merging
+		defer func() { b.leaveTurn(merges, s.sid) }() // also where a function ends its goroutine
+		for again := true; again; {
+			m := merges
+			err = b.exclusivelyUntil(ctx, s.sid, begun.Add(b.commands.timeLimit), func(ctx context.Context) error {
+				return s.save(ctx, create, m, l, failures)
+			})
+			again = b.wants(err, s.sid, &merges, failures)
+		}
 		b.counters.save.since(begun)
 	}
 	switch {
@@ -182,14 +225,14 @@ const (
 )
 
 // errVanished is the error of a request that changed a session which nobody has destroyed as far as is known.
-var errVanished = failing{KindVanished, errors.New("the session no longer exists: it has expired, was evicted, or another program has removed it")}
+var errVanished = failing{KindVanished, fmt.Errorf("%w: it has expired, was evicted, or another program has removed it", ErrGone)}
 
 // due finds what a release has to do.
-func (s *SessionStore) due(create bool) (action, error) {
+func (s *SessionStore) due(create bool, l lives) (action, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
-	case s.gone && s.edits.none():
+	case s.passing, s.gone && s.edits.none():
 		return doNothing, nil
 	case s.gone && (s.told || s.base.tombstone != ""):
 		return giveUp, nil
@@ -198,7 +241,7 @@ func (s *SessionStore) due(create bool) (action, error) {
 		return giveUp, errVanished
 	}
 	switch edited := !s.edits.none() || len(s.doubtful) > 0; {
-	case edited, !s.base.present && s.creates(create):
+	case edited, !s.base.present && s.creates(create), s.backend.ageless(s.base):
 		return doSave, nil
 	case !s.base.present:
 		return doNothing, nil
@@ -206,7 +249,7 @@ func (s *SessionStore) due(create bool) (action, error) {
 	if changed, err := s.changedInPlace(); changed || err != nil {
 		return doSave, err
 	}
-	if s.renewable() {
+	if s.renewable(l) {
 		return doTouch, nil
 	}
 	return doNothing, nil
@@ -215,16 +258,6 @@ func (s *SessionStore) due(create bool) (action, error) {
 // creates tells whether a release creates a session that there is not. The caller holds mu.
 func (s *SessionStore) creates(create bool) bool {
 	return create && !(s.backend.skipEmpty && len(s.values) == 0)
-}
-
-// renewable tells whether the life time is due to be renewed. The caller holds mu.
-func (s *SessionStore) renewable() bool {
-	expires, life := s.base.expires, time.Duration(s.backend.life)*time.Second
-	if expires.IsZero() || life == 0 {
-		return !expires.IsZero() || life != 0
-	}
-	left := time.Until(expires)
-	return left > life || life-left >= s.backend.touchInterval
 }
 
 // changedInPlace compares the values that a handler may have changed with those that were read. The caller holds mu.
@@ -244,14 +277,21 @@ func (s *SessionStore) changedInPlace() (bool, error) {
 	return false, nil
 }
 
-func (s *SessionStore) touch(ctx context.Context) error {
+func (s *SessionStore) touch(ctx context.Context, l lives) error {
 	b := s.backend
-	if _, err := b.listStored(ctx, s.sid); err != nil { // which another request may have made a user's
-		return err
-	}
-	there, err := b.commands.renew(ctx, s.key(), b.life)
+	s.mu.Lock()
+	value := s.base.value
+	s.mu.Unlock()
+	there, life, err := b.renew(ctx, s.name(), value, l)
 	if err != nil {
 		return err
+	}
+	if !there {
+		if became, _, err := s.follow(ctx, ""); err != nil {
+			return err
+		} else if became == conflict {
+			return s.touch(ctx, l)
+		}
 	}
 	if there {
 		b.counters.touched.Add(1)
@@ -260,7 +300,7 @@ func (s *SessionStore) touch(ctx context.Context) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.base.expires = written("", b.life).expires
+	s.base.expires = written("", life).expires
 	return nil
 }
 
@@ -269,75 +309,102 @@ type draft struct {
 	value record.Value
 	base  stored // what Redis must hold for it
 	edits edits  // since the draft before
+	life  int64  // that it is to have, or keepLife
+	ended bool   // base has reached max_age, and does not begin anew
+
+	origin record.Value // what the store had when an Update made value of that; empty: value
 
 	user    string        // whose the session is then, who must first
 	enter   bool          // have it entered in the index
 	dropped map[any]error // keys whose change is not in value, because it cannot be encoded
 }
 
-// save brings the changes into Redis. The caller holds the lock of the id, so that there is one draft at a time.
-func (s *SessionStore) save(ctx context.Context, create bool, failures *untold) error {
+// save brings the changes into Redis. The caller holds the lock of the id, so that there is one draft at a time. Where merge functions
+// are to be called before, the error is a merging, with which it goes on after that.
+func (s *SessionStore) save(ctx context.Context, create bool, m *merging, l lives, failures *untold) error {
 	b := s.backend
-	for conflicts := 0; ; conflicts++ {
-		d, create, err := s.draft(create)
+	theirs, conflict := s.foundBy(m)
+	for {
+		if conflict {
+			if m == nil {
+				m = &merging{of: b.merges.all()}
+			}
+			if changed, err := s.rebase(theirs, m, l, failures); err != nil {
+				return err
+			} else if !changed {
+				b.counters.unchanged.Add(1)
+				return nil // it was new and unchanged, and another request has created it; or it had been saved before
+			}
+			b.counters.merged.Add(1)
+			if ended := b.commands.pause(ctx, m.conflicts); ended != nil {
+				return fmt.Errorf("other requests kept changing the session: %w", ended)
+			}
+			m.conflicts++
+		}
+		d, create, err := s.draft(create, l)
 		if err != nil || d == nil {
 			return err
 		}
 		var became verdict
-		var theirs record.Value
-		if refusal := b.fits(s.key(), d); refusal != nil {
-			became, theirs, err = b.commands.foresee(ctx, s.key(), d.base, create)
-			if err != nil {
-				return s.putBack(*d, err)
-			} else if became == saved { // else there may be room in what the session is by now
-				return s.refuse(ctx, *d, refusal, failures)
-			}
-		} else {
-			if d.enter {
-				if err := b.list(ctx, d.user, s.sid); err != nil {
-					return s.putBack(*d, err)
-				}
-			}
-			if became, theirs, err = b.commands.save(ctx, s.key(), d.base, d.value, b.life, create); err != nil {
-				var unknown inDoubt
-				if errors.As(err, &unknown) {
-					s.doubt(*d)
-					return err
-				}
-				return s.putBack(*d, err)
-			}
-		}
-		switch became {
-		case saved:
+		var refusal error
+		became, theirs, refusal, err = s.write(ctx, d, create, l)
+		var unknown inDoubt
+		switch {
+		case errors.As(err, &unknown):
+			s.doubt(*d)
+			return err
+		case err != nil:
+			return s.putBack(*d, err)
+		case refusal != nil && became == saved: // else there may be room in what the session is by now
+			return s.refuse(ctx, *d, refusal, l, failures)
+		case became == saved:
 			b.counters.wrote(d)
-			for key, reason := range s.settle(written(d.value, b.life), d.dropped) {
+			for key, reason := range s.settle(d.written(), d.dropped) {
 				b.counters.dropped.Add(1)
-				failures.add("save", s.sid, failing{KindUnencodable, fmt.Errorf("the change of the key %.60q is lost: %w", fmt.Sprint(key), reason)})
+				failures.add("save", s.sid, unencodable(key, reason))
 			}
 			return nil
-		case missing:
+		case became == missing:
 			b.counters.unchanged.Add(1)
 			return s.putBack(*d, nil)
-		case gone:
+		case became == gone:
 			return s.bury(ctx, *d)
 		}
-		changed, err := s.rebase(*d, theirs)
-		if err != nil {
-			return s.putBack(*d, err)
-		} else if !changed {
-			b.counters.unchanged.Add(1)
-			return nil // it was new and unchanged, and another request has created it; or it had been saved before
-		}
-		b.counters.merged.Add(1)
-		if ended := b.commands.pause(ctx, conflicts); ended != nil {
-			return fmt.Errorf("other requests kept changing the session: %w", ended)
-		}
+		conflict = true
+		_ = s.putBack(*d, nil)
 	}
+}
+
+// unencodable is the failure of an entry.
+func unencodable(key any, reason error) error {
+	return failing{KindUnencodable, fmt.Errorf("the change of the key %.60q is lost: %w", fmt.Sprint(key), reason)}
+}
+
+// write sends a draft. One that is too large it refuses, and tells what would have become of it.
+func (s *SessionStore) write(ctx context.Context, d *draft, create bool, l lives) (became verdict, theirs record.Value, refusal, err error) {
+	b := s.backend
+	if refusal = b.fits(s.key(), d); refusal != nil || d.ended {
+		became, theirs, err = b.commands.foresee(ctx, s.key(), d.base, create)
+		if became == saved && d.ended { // else its age may have begun anew in what it is by now
+			became = gone
+		}
+	} else {
+		if d.enter {
+			if err = b.list(ctx, d.user, l.of(d.value), s.name()); err != nil {
+				return 0, "", nil, err
+			}
+		}
+		became, theirs, err = b.commands.save(ctx, s.key(), d.base, d.value, d.life, create)
+	}
+	if err == nil && became == gone {
+		became, theirs, err = s.follow(ctx, d.value.Version())
+	}
+	return became, theirs, refusal, err
 }
 
 // draft takes the edits out of the store and encodes the values. It returns nil where nothing is to be saved, and whether
 // the session may be created.
-func (s *SessionStore) draft(create bool) (*draft, bool, error) {
+func (s *SessionStore) draft(create bool, l lives) (*draft, bool, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	create = s.creates(create)
@@ -346,8 +413,9 @@ func (s *SessionStore) draft(create bool) (*draft, bool, error) {
 	}
 	d := &draft{base: s.base, edits: s.edits}
 	var err error
-	if err = s.encode(d); err == nil {
+	if err = s.encode(d, l); err == nil {
 		s.edits = edits{}
+		s.time(d, l)
 	}
 	return d, create, err
 }
@@ -357,7 +425,8 @@ func (s *SessionStore) draft(create bool) (*draft, bool, error) {
 func (s *SessionStore) settle(base stored, dropped map[any]error) (untold map[any]error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.base, s.doubtful, s.refused = base, nil, false
+	s.base, s.doubtful, s.refused, s.set = base, nil, false, s.edits.timing
+	s.moves++
 	untold = maps.Clone(dropped)
 	maps.DeleteFunc(untold, func(key any, _ error) bool { return s.unfit[key] != nil })
 	s.unfit = dropped
@@ -376,6 +445,7 @@ func (s *SessionStore) doubt(d draft) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.doubtful = append(s.doubtful, d)
+	s.moves++
 	if len(s.doubtful) > maxDoubtful {
 		s.doubtful[1].edits = s.doubtful[0].edits.then(s.doubtful[1].edits)
 		s.doubtful = s.doubtful[1:]
@@ -392,17 +462,17 @@ func (s *SessionStore) putBack(d draft, err error) error {
 
 // refuse undoes draft, which is too large. That is told once, until something else is set or deleted. The session is in use all the
 // same: its life time is renewed if that is due.
-func (s *SessionStore) refuse(ctx context.Context, d draft, refusal error, failures *untold) error {
+func (s *SessionStore) refuse(ctx context.Context, d draft, refusal error, l lives, failures *untold) error {
 	s.mu.Lock()
 	if s.refused {
 		refusal = nil
 	}
 	s.refused = s.edits.none()
 	s.edits = d.edits.then(s.edits)
-	renew := s.base.present && s.renewable()
+	renew := s.base.present && s.renewable(l)
 	s.mu.Unlock()
 	if renew {
-		if err := s.touch(ctx); err != nil {
+		if err := s.touch(ctx, l); err != nil {
 			failures.add("renew the life time of", s.sid, err)
 		}
 	} else if refusal == nil {
@@ -415,7 +485,7 @@ func (s *SessionStore) refuse(ctx context.Context, d draft, refusal error, failu
 func (s *SessionStore) bury(ctx context.Context, d draft) error {
 	removed, err := true, error(nil)
 	if d.base.present {
-		removed, err = s.backend.commands.removed(ctx, s.key())
+		removed, err = s.removed(ctx)
 	}
 	s.backend.counters.gone.Add(1)
 	s.mu.Lock()
@@ -427,27 +497,37 @@ func (s *SessionStore) bury(ctx context.Context, d draft) error {
 	return errors.Join(errVanished, err)
 }
 
+// foundBy returns what a merging found that was saved by others, if the store is still what it was then.
+func (s *SessionStore) foundBy(m *merging) (theirs record.Value, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if m == nil || m.wanted == nil || m.moves != s.moves {
+		return "", false
+	}
+	return m.theirs, true
+}
+
 // rebase takes over what another request saved, and keeps what was edited here. changed tells whether that is still to be
-// saved.
-func (s *SessionStore) rebase(d draft, data record.Value) (changed bool, err error) {
-	theirs, err := s.backend.decode(s.key(), data)
+// saved. Where merge functions are to be called before, nothing is done, and the error is m.
+func (s *SessionStore) rebase(data record.Value, m *merging, l lives, failures *untold) (changed bool, err error) {
+	theirs, err := s.backend.decodeTelling(s.key(), s.sid, data, failures)
 	if err != nil {
 		return false, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	base, drafts := s.base, append(s.doubtful, d)
+	base, drafts := s.base.value, s.doubtful
 	known := len(s.doubtful) == 0
 	for i, earlier := range s.doubtful {
 		if data.Holds(earlier.value.Version()) { // it was saved, and what came after it was not
-			base, drafts, known = stored{value: earlier.value}, drafts[i+1:], true
+			base, drafts, known = cmp.Or(earlier.origin, earlier.value), drafts[i+1:], true
 			break
 		}
 	}
-	if !known && !base.leadsTo(data) {
+	if !known && !s.base.leadsTo(data) {
 		return false, errUnknown
 	}
-	original, err := s.backend.decode(s.key(), base.value)
+	original, err := s.backend.decode(s.key(), base)
 	if err != nil {
 		return false, err
 	}
@@ -455,20 +535,34 @@ func (s *SessionStore) rebase(d draft, data record.Value) (changed bool, err err
 	for _, draft := range drafts {
 		all = all.then(draft.edits)
 	}
-	s.edits = all.then(s.edits)
-	s.values, changed = merge(original, s.values, theirs, s.edits)
-	s.base, s.doubtful = written(data, s.backend.life), nil // by another request, a moment ago
-	return changed, nil
+	all = all.then(s.edits)
+	m.begin(data, s.moves)
+	values, changed := merge(original, s.values, theirs, all, m.both)
+	if len(m.wanted) > 0 {
+		return false, m
+	}
+	for key, call := range m.results {
+		if call.result == nil {
+			all.add(key)
+		}
+	}
+	s.values, s.edits = values, all
+	s.base, s.doubtful, s.set = written(data, l.now(data)), nil, s.edits.timing // by another request, a moment ago
+	s.moves++
+	return changed || s.backend.ageless(s.base), nil
 }
 
 // encode encodes the values into a draft, under a new version. One that cannot be encoded is dropped: it stays as it is in what
 // is stored, and does not take the others with it. The caller holds mu.
-func (s *SessionStore) encode(d *draft) error {
+func (s *SessionStore) encode(d *draft, l lives) error {
 	version := record.NewVersion()
 	encode := func(values map[any]any) (err error) {
-		var m record.Meta
+		m := record.Meta{OwnLife: s.set.ownLife, NewAge: s.set.newAge || s.backend.ageless(s.base)}
 		d.user = s.backend.userOf(values)
-		m.Listing, d.enter = s.backend.listing(s.sid, d.user, s.base.value)
+		m.Listing, d.enter = s.backend.listing(s.name(), d.user, s.life(l), s.base.value)
+		if s.backend.unknownUser(values) {
+			m.Listing = s.base.value.Listing()
+		}
 		d.value, err = s.backend.encode(s.key(), values, s.base.value, m, version)
 		return err
 	}

@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/beego-session/redis/internal/gobmap"
 	"github.com/beego-session/redis/internal/record"
 	"github.com/beego/beego/v2/server/web/session"
 	"github.com/go-redis/redis/v7"
@@ -30,34 +31,43 @@ var (
 
 // SessionInfo is what is known of a session beside its values.
 type SessionInfo struct {
-	ID       string
-	Created  time.Time // to a second; zero where it is not known, as of a session that beego's provider has made
+	ID       string    // with hash_ids, that of a session whose id is hashed is "sha256:…", with which SessionDestroy ends it and nobody logs in
+	Created  time.Time // to a second, or when its age began anew; zero where it is not known, as of a session that beego's provider has made
 	LastSeen time.Time // when its life time was last renewed, which is done once in touch_interval; zero where it does not expire
 	Expires  time.Time // zero where it does not expire
 	Size     int       // bytes
+
+	// LifeTime is that of SetLifeTime, or 0. Where max_age is to end the session sooner than its life time, LastSeen is the earliest
+	// that can be.
+	LifeTime time.Duration
 }
 
-// SessionsOf returns the sessions of a user, the one that was last seen first. The user is the value under the session's
-// user_key, a string or an integer of any kind. It is an error where no user_key is configured.
+// SessionsOf returns the sessions of a user, the one that was last seen first, without those that have reached max_age. The user is
+// the value under the session's user_key, a string or an integer of any kind. It is an error where no user_key is configured.
 //
 // A session is found from its first save on in which it has the user; one that gets a new id at this very moment may be missing
 // once. One that a process without this user_key, or beego's provider, has saved or renewed is found after it was next saved,
 // or renewed once touch_interval has passed. So is one whose index was lost, because the server evicts keys or has lost what it
 // had not yet replicated, if an hour, or a hundredth of the life time, has passed since it was last entered.
 func (p *Provider) SessionsOf(ctx context.Context, user string) ([]SessionInfo, error) {
+	asked, refused := p.lifeHook.ask(ctx)
 	b, err := p.begin()
 	if err != nil {
 		return nil, err
 	}
+	if refused != nil {
+		defer b.tell(ctx, askLife, "", refused) // when the gate is left
+	}
 	defer b.gate.leave()
-	sessions, _, err := b.sessionsOf(background(ctx), user)
+	sessions, _, err := b.sessionsOf(background(ctx), user, b.lives(asked))
 	if err != nil {
 		return nil, b.fail("list a user's sessions", "", err)
 	}
-	return sessions, nil
+	return slices.DeleteFunc(sessions, func(s SessionInfo) bool { return b.past(s.Created) }), nil
 }
 
-// DestroyAll destroys the sessions of a user, but for those with the ids that are excepted, and returns how many. It looks
+// DestroyAll destroys the sessions of a user, but for those with the ids that are excepted (their own, or as SessionsOf returns
+// them), and returns how many. It looks
 // again until it finds none, so that one that gets a new id meanwhile does not escape. A log-in that is under way at the same
 // time may come after it. After an error some may be left: call it again. It does not heed the cancellation of ctx.
 func (p *Provider) DestroyAll(ctx context.Context, user string, except ...string) (destroyed int, err error) {
@@ -77,12 +87,16 @@ const maxRounds = 16
 
 func (b *backend) destroyAll(ctx context.Context, user string, except []string) (destroyed int, err error) {
 	var known []string // that were in the index already when it was looked at the last time
+	kept := make(map[string]bool)
+	for _, sid := range except {
+		kept[b.name(sid)] = true
+	}
 	for range maxRounds {
-		sessions, entered, err := b.sessionsOf(ctx, user)
+		sessions, entered, err := b.sessionsOf(ctx, user, b.lives(0))
 		if err != nil {
 			return destroyed, err
 		}
-		sessions = slices.DeleteFunc(sessions, func(s SessionInfo) bool { return slices.Contains(except, s.ID) })
+		sessions = slices.DeleteFunc(sessions, func(s SessionInfo) bool { return kept[b.name(s.ID)] })
 		for _, s := range sessions {
 			if err := b.destroy(ctx, s.ID); err != nil {
 				return destroyed, err
@@ -106,6 +120,9 @@ func (b *backend) userOf(values map[any]any) string {
 		return ""
 	}
 	value := values[b.userKey]
+	if carried, ok := value.(gobmap.Carried); ok {
+		value = carried.Basic()
+	}
 	switch v := reflect.ValueOf(value); {
 	case value == nil:
 		return ""
@@ -125,48 +142,48 @@ func (b *backend) userOf(values map[any]any) string {
 
 // list enters sessions in the index of their user. Whatever makes a session, renews it or makes it a user's does that first:
 // an id in the index may point to nothing, but no session is missing there.
-func (b *backend) list(ctx context.Context, user string, ids ...string) error {
+func (b *backend) list(ctx context.Context, user string, life int64, ids ...string) error {
 	if user == "" {
 		return nil
 	}
-	if err := b.commands.list(ctx, user, b.life, ids...); err != nil {
+	if err := b.commands.list(ctx, user, life, ids...); err != nil {
 		return fmt.Errorf("enter it in the index of its user: %w", err)
 	}
 	return nil
 }
 
 // listStored enters a session as it is stored now, and under the same user the id to which it is about to move: the move may be
-// taken back, so that both are needed. It returns whose it is.
-func (b *backend) listStored(ctx context.Context, sid string, next ...string) (user string, err error) {
+// taken back, so that both are needed. It returns whose it is, and what it is now.
+func (b *backend) listStored(ctx context.Context, sid string, l lives, next ...string) (user string, value record.Value, err error) {
 	if b.userKey == "" {
-		return "", nil
+		return "", "", nil
 	}
 	now, err := b.commands.read(ctx, b.key(sid))
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
 	values, err := b.decode(b.key(sid), now.value)
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
 	user = b.userOf(values)
-	return user, b.list(ctx, user, append(next, sid)...)
+	return user, now.value, b.list(ctx, user, l.of(now.value), append(next, sid)...)
 }
 
-// listing returns what a session of a user is to be saved with, and whether it must be entered in the index before.
-func (b *backend) listing(id, user string, before record.Value) (l record.Listing, enter bool) {
+// listing returns what a session of a user and life time is to be saved with, and whether it must be entered in the index before.
+func (b *backend) listing(id, user string, life int64, before record.Value) (l record.Listing, enter bool) {
 	l, now := before.Listing(), time.Now()
 	switch {
 	case user == "":
 		return "", false
-	case l.Since(id, user, b.life, now, listInterval(b.life)):
+	case l.Since(id, user, life, now, listInterval(life)):
 		return l, false
 	}
-	return record.NewListing(id, user, b.life, now), true
+	return record.NewListing(id, user, life, now), true
 }
 
 // sessionsOf returns the sessions of a user, and what was entered in the index. It drops from that what is none.
-func (b *backend) sessionsOf(ctx context.Context, user string) (sessions []SessionInfo, entered []string, err error) {
+func (b *backend) sessionsOf(ctx context.Context, user string, l lives) (sessions []SessionInfo, entered []string, err error) {
 	if b.userKey == "" {
 		return nil, nil, errors.New("user_key is not configured: it names the key under which a session has its user")
 	}
@@ -175,15 +192,18 @@ func (b *backend) sessionsOf(ctx context.Context, user string) (sessions []Sessi
 	}
 	var others []string
 	for ids := range slices.Chunk(entered, inspected) {
-		found, err := b.inspect(ctx, ids)
+		found, names, err := b.inspect(ctx, ids)
 		if err != nil {
 			return nil, nil, err
 		}
 		for i, s := range found {
 			// Of a session that does not decode here it is not known whose it is now: it is whose it was.
-			if values, err := b.decode(b.key(ids[i]), s.value); s.present && (err != nil || b.userOf(values) == user) {
-				sessions = append(sessions, b.info(ids[i], s))
-			} else {
+			values, _, err := b.decodeStrictly(b.key(names[i]), s.value)
+			theirs, moved := s.present && (err != nil || b.unknownUser(values) || b.userOf(values) == user), names[i] != ids[i]
+			if theirs {
+				sessions = append(sessions, info(names[i], s, l))
+			}
+			if !theirs || moved {
 				others = append(others, ids[i])
 			}
 		}
@@ -193,6 +213,9 @@ func (b *backend) sessionsOf(ctx context.Context, user string) (sessions []Sessi
 			break // they are dropped the next time
 		}
 	}
+	if b.hashIDs != hashNone {
+		sessions = onceEach(sessions)
+	}
 	slices.SortStableFunc(sessions, func(a, b SessionInfo) int { return b.LastSeen.Compare(a.LastSeen) })
 	return sessions, entered, nil
 }
@@ -200,19 +223,29 @@ func (b *backend) sessionsOf(ctx context.Context, user string) (sessions []Sessi
 // inspected is how many sessions are looked at in one round trip.
 const inspected = 100
 
-// inspect returns sessions as they are stored.
-func (b *backend) inspect(ctx context.Context, ids []string) ([]stored, error) {
+// inspect returns sessions as they are stored, and the names under which they stand.
+func (b *backend) inspect(ctx context.Context, ids []string) (found []stored, names []string, err error) {
+	if b.hashIDs != hashNone {
+		return b.inspectEither(ctx, ids)
+	}
 	keys := make([]string, len(ids))
 	for i, id := range ids {
 		keys[i] = b.key(id)
 	}
-	return b.commands.readAll(ctx, keys)
+	found, err = b.commands.readAll(ctx, keys)
+	return found, ids, err
 }
 
-func (b *backend) info(id string, s stored) SessionInfo {
-	info := SessionInfo{ID: id, Created: s.value.Created(), Expires: s.expires, Size: len(s.value)}
-	if b.life > 0 && !s.expires.IsZero() {
-		info.LastSeen = s.expires.Add(-time.Duration(b.life) * time.Second)
+func info(id string, s stored, l lives) SessionInfo {
+	info := SessionInfo{
+		ID: id, Created: s.value.Created(), Expires: s.expires, Size: len(s.value),
+		LifeTime: time.Duration(s.value.OwnLife()) * time.Second,
+	}
+	if life := l.of(s.value); life > 0 && !s.expires.IsZero() {
+		info.LastSeen = s.expires.Add(-time.Duration(life) * time.Second)
+		if l.maxAge != 0 && info.LastSeen.Before(info.Created) { // that is to end it
+			info.LastSeen = info.Created
+		}
 	}
 	return info
 }

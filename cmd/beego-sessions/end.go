@@ -31,7 +31,7 @@ func (t *tool) end(ctx context.Context, given string) error {
 	if err != nil {
 		return err
 	}
-	question := fmt.Sprintf("End session %s, %s, created %s ago", t.id(id), size(int64(len(found.Value))), age(found.Value.Created()))
+	question := fmt.Sprintf("End session %s, %s, created %s ago", t.id(id), size(int64(found.Bytes)), age(found.Value.Created()))
 	if found.Value.Created().IsZero() {
 		question, _, _ = strings.Cut(question, ", created")
 	}

@@ -47,7 +47,7 @@ func (t *tool) list(ctx context.Context, _ string) error {
 		}
 		for i, s := range found {
 			if s.Present {
-				lines.line(t.id(ids[i]), s.Value.Created(), s.Expires, int64(len(s.Value)), t.userOf(s.Value))
+				lines.line(t.id(ids[i]), s.Value.Created(), s.Expires, int64(s.Bytes), t.userOf(s.Value))
 				shown++
 			}
 		}
@@ -174,28 +174,30 @@ func (t *tool) userOf(value record.Value) string {
 func (t *tool) find(ctx context.Context, given string) (string, inside.Stored, error) {
 	given = strings.TrimSuffix(given, "…") // as it is shown
 	id, begins := given, int64(0)
-	exists, err := t.site.SessionExist(ctx, given)
-	if err != nil {
-		return "", inside.Stored{}, err
-	}
-	if !exists {
-		if len([]rune(given)) < shownOfID {
-			return "", inside.Stored{}, fmt.Errorf("there is no session with this id, and for one that begins like it I need %d characters", shownOfID)
-		}
-		err := t.each(ctx, func(sid string) {
-			if strings.HasPrefix(sid, given) {
-				id = sid
-				begins++
-			}
-		})
-		switch {
-		case err != nil:
+	if _, ok := t.site.SessionID(t.site.Prefix + given); ok {
+		found, err := t.site.Look(ctx, []string{given})
+		if err != nil {
 			return "", inside.Stored{}, err
-		case begins == 0:
-			return "", inside.Stored{}, fmt.Errorf("there is no session %s", short(given+" "))
-		case begins > 1:
-			return "", inside.Stored{}, fmt.Errorf("%s begin with this: give more of the id (list -ids shows all of it)", plural(begins, "session"))
+		} else if found[0].Present {
+			return given, found[0], nil
 		}
+	}
+	if len([]rune(given)) < shownOfID {
+		return "", inside.Stored{}, fmt.Errorf("there is no session with this id, and for one that begins like it I need %d characters", shownOfID)
+	}
+	err := t.each(ctx, func(sid string) {
+		if strings.HasPrefix(sid, given) {
+			id = sid
+			begins++
+		}
+	})
+	switch {
+	case err != nil:
+		return "", inside.Stored{}, err
+	case begins == 0:
+		return "", inside.Stored{}, fmt.Errorf("there is no session %s", short(given+" "))
+	case begins > 1:
+		return "", inside.Stored{}, fmt.Errorf("%s begin with this: give more of the id (list -ids shows all of it)", plural(begins, "session"))
 	}
 	found, err := t.site.Look(ctx, []string{id})
 	switch {

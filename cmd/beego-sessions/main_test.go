@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/gob"
 	"encoding/json"
 	"fmt"
@@ -244,6 +245,28 @@ func newClient(t *testing.T, o client.Options) redis.Cmdable {
 	return c
 }
 
+// With hash_ids there are hashes on the screen, and a session is found by its own id as well.
+func TestSessionsWithHashedIDs(t *testing.T) {
+	m := miniredis.RunT(t)
+	config := strings.Replace(withUsers(m.Addr()), "{", `{"hash_ids":true,`, 1)
+	ids := []string{"0123456789abcdef0123456789abcdef", "fedcba9876543210fedcba9876543210"}
+	listed(t, config, ids...)
+	name := func(id string) string { return fmt.Sprintf("sha256:%x", sha256.Sum256([]byte(id))) }
+	list := run("list", "-config", config)
+	list.wants(t, 0, name(ids[0])[:13]+"…", name(ids[1])[:13]+"…", "not", ids[0][:6], name(ids[0])[:14])
+	run("list", "-ids", "-config", config).wants(t, 0, name(ids[0]), name(ids[1]), "not", ids[0])
+	for _, given := range []string{ids[0], name(ids[0]), name(ids[0])[:13] + "…"} {
+		run("show", given, "-config", config).wants(t, 0, "seen", "not", ids[0])
+	}
+	run("end", "-yes", name(ids[0])[:13]+"…", "-config", config).wants(t, 0, "1 session ended")
+	run("end", "-yes", ids[1], "-config", config).wants(t, 0, "1 session ended")
+	run("count", "-config", config).wants(t, 0, "0\n")
+	plain := put(t, plainClient(t, m.Addr()), "shop:", of("ann"))
+	run("show", plain, "-config", config).wants(t, 0, "token")
+	run("end", "-yes", plain, "-config", config).wants(t, 0, "1 session ended")
+	run("count", "-config", config).wants(t, 0, "0\n")
+}
+
 func TestNoIDAndNoPasswordIsOnTheScreen(t *testing.T) {
 	s := redistest.Start(t, "--requirepass", "the-password", "--user", "app on >the-password ~* +@all -info -config -eval -scan")
 	id := put(t, s.Client(), "shop:", of("ann"))
@@ -293,6 +316,19 @@ func TestAnIDMayBeShortened(t *testing.T) {
 	run("show", "123456", "-config", m.Addr()).wants(t, 1, "no session 123456…")
 	raw.Set("no-gob", "what another program has", 0)
 	run("show", "no-gob", "-config", m.Addr()).wants(t, 1, "no session as beego's providers write it")
+}
+
+func TestShowTellsALifeTimeOfItsOwn(t *testing.T) {
+	m := miniredis.RunT(t)
+	raw, day := plainClient(t, m.Addr()), int64(24*3600)
+	value, err := record.Encode(nil, "", record.Meta{OwnLife: &day}, record.NewVersion())
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw.Set("remembered", string(value), 0)
+	run("show", "remembered", "-config", m.Addr()).wants(t, 0, `"own_life_time": "24h0m0s"`)
+	raw.Set("forgotten", string(record.Empty(record.NewVersion())), 0)
+	run("show", "forgotten", "-config", m.Addr()).wants(t, 0, `"created"`, "not", "own_life_time")
 }
 
 func TestNothingMovesTheCursor(t *testing.T) {

@@ -18,6 +18,7 @@ type shown struct {
 	User    string     `json:"user,omitempty"`
 	Created *time.Time `json:"created,omitempty"`
 	Expires *time.Time `json:"expires,omitempty"`
+	OwnLife string     `json:"own_life_time,omitempty"`
 	Bytes   int        `json:"bytes"`
 	Types   any        `json:"types,omitempty"` // a map, or nil
 	Values  any        `json:"values,omitempty"`
@@ -28,11 +29,17 @@ func (t *tool) show(ctx context.Context, given string) error {
 	if err != nil {
 		return err
 	}
+	if found.Sealed != nil {
+		return fmt.Errorf("%s (%s) cannot be read: %w", short(id), size(int64(found.Bytes)), found.Sealed)
+	}
 	values, err := found.Value.Describe()
 	if err != nil {
-		return fmt.Errorf("what is stored for %s (%s) is no session as beego's providers write it: %w", short(id), size(int64(len(found.Value))), err)
+		return fmt.Errorf("what is stored for %s (%s) is no session as beego's providers write it: %w", short(id), size(int64(found.Bytes)), err)
 	}
-	s := shown{ID: id, Bytes: len(found.Value), Created: known(found.Value.Created()), Expires: known(found.Expires)}
+	s := shown{ID: id, Bytes: found.Bytes, Created: known(found.Value.Created()), Expires: known(found.Expires)}
+	if own := found.Value.OwnLife(); own != 0 {
+		s.OwnLife = (time.Duration(own) * time.Second).String()
+	}
 	if !t.options.ids {
 		s.ID = short(id)
 	}

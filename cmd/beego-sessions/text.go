@@ -23,13 +23,20 @@ func (t *tool) id(id string) string {
 	return short(id)
 }
 
+// short is the beginning of an id, or of what hash_ids puts in its place.
 func short(id string) string {
+	shown := shownOfID
+	if strings.HasPrefix(id, hashed) {
+		shown += len(hashed)
+	}
 	runes := []rune(id)
-	if len(runes) <= shownOfID {
+	if len(runes) <= shown {
 		return "…"
 	}
-	return plain(string(runes[:shownOfID])) + "…"
+	return plain(string(runes[:shown])) + "…"
 }
+
+const hashed = "sha256:"
 
 // plain is a string with nothing in it that moves a cursor: ids and users come from the network.
 func plain(s string) string {

@@ -126,3 +126,34 @@ func TestAllocations(t *testing.T) {
 		}
 	}
 }
+
+// BenchmarkCarry shows what a session costs that has a struct of a type which this program does not know.
+func BenchmarkCarry(b *testing.B) {
+	for _, s := range benchmarkSessions()[2:] {
+		data, err := session.EncodeGob(s.m)
+		if err != nil {
+			b.Fatal(err)
+		}
+		stored := strings.ReplaceAll(string(data), "gobmap_test.", "gobmap_tes~.")
+		m, _, err := gobmap.Carry(stored)
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.Run(s.name+"/decode", func(b *testing.B) {
+			b.ReportAllocs()
+			for range b.N {
+				if _, _, err := gobmap.Carry(stored); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+		b.Run(s.name+"/encode", func(b *testing.B) {
+			b.ReportAllocs()
+			for range b.N {
+				if _, err := gobmap.Encode(m); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

@@ -183,6 +183,10 @@ func floatBits(x float64) uint64 { return bits.ReverseBytes64(math.Float64bits(x
 
 // other appends an interface value of a type that gob does not know by itself.
 func (e *encoder) other(b []byte, v any) []byte {
+	if IsCarried(v) {
+		e.err = errCarried
+		return b
+	}
 	t := reflect.TypeOf(v)
 	k := knownTypes[t]
 	if k == nil || k.load() == nil {

@@ -17,15 +17,23 @@ import (
 // back the same. NaN equals NaN. What cannot be encoded equals only what is the
 // same in memory.
 func Equal(read, v any) bool {
-	if same(reflect.ValueOf(read), reflect.ValueOf(v), 0) {
+	if IsCarried(read) || IsCarried(v) {
+		return read == v
+	}
+	if Same(read, v) {
 		return true
 	}
-	back, err := readBack(v)
-	return err == nil && same(reflect.ValueOf(read), reflect.ValueOf(back), 0)
+	back, err := Copy(v)
+	return err == nil && Same(read, back)
 }
 
-// readBack returns what a reader gets who finds v in a session.
-func readBack(v any) (any, error) {
+// Same is Equal of two values that were read. Of others it may find a difference
+// where there is none.
+func Same(a, b any) bool { return same(reflect.ValueOf(a), reflect.ValueOf(b), 0) }
+
+// Copy returns what a reader gets who finds v in a session. It shares nothing
+// with v but strings. An error is that of Encode.
+func Copy(v any) (any, error) {
 	data, err := Encode(map[any]any{"": v})
 	if err != nil {
 		return nil, err

@@ -10,7 +10,8 @@
 // encoding/gob has to do (see codec.go); recursive types, and the little else that
 // gob treats in a way of its own, always go through gob encoders and decoders that
 // are kept. A map goes through encoding/gob as a whole if it holds a struct, or
-// another such type, that has an interface within. The outcome is that of
+// another such type, that has an interface within. What this program cannot
+// decode can be carried along (see carried.go). The outcome is that of
 // encoding/gob, except that nothing panics and that these are refused with an error:
 //
 //   - values that nest deeper than 10,000 levels, and so those that contain
@@ -47,6 +48,9 @@ func EncodeBefore(m map[any]any, tail []byte) (string, error) {
 	if errors.Is(err, errNotByHand) {
 		data, err = encodeByGob(m, tail)
 	}
+	if errors.Is(err, errCarried) {
+		data, err = encodeCarrying(m, tail)
+	}
 	if err != nil {
 		return "", fmt.Errorf("gobmap: encode: %w", err)
 	}
@@ -56,6 +60,9 @@ func EncodeBefore(m map[any]any, tail []byte) (string, error) {
 func encodeByGob(m map[any]any, tail []byte) (data string, err error) {
 	defer rescue(&err)
 	for k, v := range m {
+		if IsCarried(k) || IsCarried(v) {
+			return "", errCarried
+		}
 		if err := Check(v); err != nil {
 			return "", fmt.Errorf("entry %#v: %w", k, err)
 		}
@@ -91,6 +98,9 @@ func Check(v any) error {
 	switch v.(type) {
 	case nil, bool, string, []byte, int, int8, int16, int32, int64, uint, uint8, uint16, uint32, uint64, uintptr,
 		float32, float64, complex64, complex128:
+		return nil
+	}
+	if IsCarried(v) {
 		return nil
 	}
 	err := checkType(v)

@@ -98,6 +98,9 @@ var children = map[string]func(){
 	"values":       func() { writeValues(registered) },
 	"other values": func() { writeValues(reversed(registered)) },
 	"unregistered": childUnregistered,
+
+	"stranger":       func() { writeStrangers() },
+	"other stranger": func() { writeStrangers(reversed(registered)...) },
 }
 
 func reversed(values []any) []any {

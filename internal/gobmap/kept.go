@@ -259,7 +259,7 @@ func (d *decoder) closure(id int32) closure {
 func (d *decoder) definitions(c closure) []byte {
 	b := make([]byte, 0, c.size)
 	for _, def := range c.defs {
-		b = d.appendDefinition(b, def)
+		b = appendDefinition(b, def, d.canonicalID)
 	}
 	for _, def := range c.defs {
 		def.number = 0
@@ -267,26 +267,27 @@ func (d *decoder) definitions(c closure) []byte {
 	return b
 }
 
-func (d *decoder) appendDefinition(b []byte, def *definition) []byte {
+// appendDefinition appends a definition as a message, with other ids.
+func appendDefinition(b []byte, def *definition, number func(id int32) int32) []byte {
 	start := len(b)
-	b = appendInt(b, -int64(d.canonicalID(def.id)))
+	b = appendInt(b, -int64(number(def.id)))
 	b = append(b, byte(1+bits.TrailingZeros8(def.kinds)))
 	switch def.kinds {
 	case arrayKind:
-		b = appendInt(append(b, 2), int64(d.canonicalID(def.elem)))
+		b = appendInt(append(b, 2), int64(number(def.elem)))
 		b = appendInt(append(b, 1), int64(def.length))
 	case sliceKind:
-		b = appendInt(append(b, 2), int64(d.canonicalID(def.elem)))
+		b = appendInt(append(b, 2), int64(number(def.elem)))
 	case structKind:
 		b = appendUint(append(b, 2), uint64(len(def.fields)))
 		for _, field := range def.fields {
 			b = appendString(append(b, 1), field.name)
-			b = appendInt(append(b, 1), int64(d.canonicalID(field.id)))
+			b = appendInt(append(b, 1), int64(number(field.id)))
 			b = append(b, 0)
 		}
 	case mapKind:
-		b = appendInt(append(b, 2), int64(d.canonicalID(def.key)))
-		b = appendInt(append(b, 1), int64(d.canonicalID(def.elem)))
+		b = appendInt(append(b, 2), int64(number(def.key)))
+		b = appendInt(append(b, 1), int64(number(def.elem)))
 	case gobEncoderKind, binaryMarshalerKind, textMarshalerKind:
 	default:
 		panic(errUnclear)

@@ -92,6 +92,7 @@ type reader struct {
 	budget   int  // see weigh, and spend of describer
 	structs  int  // how many of the enclosing values are structs
 	unsure   bool // an interface within a struct was met, of which gob may look at the length only
+	copier   *copier
 }
 
 func fail() { panic(errMalformed) }
@@ -164,6 +165,9 @@ func (r *reader) nextMessage() {
 // them, and reports whether there is one.
 func (r *reader) nextField(field *int, n int) bool {
 	if r.pos == r.end {
+		if r.copier != nil { // elsewhere it would go on
+			fail()
+		}
 		return false
 	}
 	delta := r.uint()
@@ -383,7 +387,11 @@ func (r *reader) skipElement(id int32) {
 	r.enter()
 	if id == interfaceID {
 		r.unsure = r.unsure || r.structs > 0
-		if r.bytes() != "" {
+		switch name := r.bytes(); {
+		case name == "":
+		case r.copier != nil:
+			r.copier.named(r)
+		default:
 			id := r.typeID(true)
 			r.uint() // the length of the value
 			r.skip(id)

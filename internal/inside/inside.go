@@ -35,9 +35,11 @@ type Inside struct {
 	Look func(ctx context.Context, sids []string) ([]Stored, error)
 }
 
-// Stored is a session as it is stored.
+// Stored is a session as it is stored, but for its encryption.
 type Stored struct {
-	Value   record.Value
+	Value   record.Value // decrypted, unless Sealed
+	Bytes   int          // as they are stored
+	Sealed  error        // why the value could not be decrypted
 	Present bool
 	Expires time.Time // zero where it does not expire
 }

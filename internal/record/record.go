@@ -8,15 +8,18 @@
 // own. A stream is a sequence of messages, each with its length before it, and no length begins with a byte that is a
 // tag: so the end of the stream is found without reading it, whatever a session holds.
 //
+// Where values are encrypted there is one message in the place of the stream, an envelope: a byte 0, where a message of a gob
+// stream has the number of a type, and what is sealed. The entries are as they are elsewhere, and not encrypted.
+//
 // An entry of the tag 0xf6 is a version: random bytes, drawn anew for each save. The last entry is the version of the
 // value itself, those before it are the versions of the saves that led to it, the oldest first. What beego's provider
 // wrote has no entries, and is its own version as a whole; an empty value is an empty session, as which beego's provider
 // reserves an id.
 //
-// In front of the versions there may be an entry of the tag 0xe3, when the session was created, in seconds since 1970, and
-// one of 0xec, for whom and when it was entered in the index of its user: four bytes of a digest of id, user and life time, and four of
-// seconds since 1970. Entries of other tags are kept there as they are: they are for what a session may come to have, as a
-// life time of its own.
+// In front of the versions there may be an entry of the tag 0xe3, when the session was created or its age began anew, in
+// seconds since 1970; one of 0xe4, a life time of its own, in seconds; and one of 0xec, for whom and when it was entered in the index
+// of its user: four bytes of a digest of id, user and life time, and four of seconds since 1970. Entries of other tags are kept
+// there as they are: they are for what a session may come to have.
 //
 // Versions answer what a client must know whose request was executed and whose reply was lost: a value whose versions
 // hold the one that was to be saved has been saved. And they tell in a few bytes whether a session still is what was read.
@@ -40,6 +43,7 @@ const (
 	entrySize  = 9
 	versionTag = 'v' | 0x80
 	createdTag = 'c' | 0x80
+	ownLifeTag = 'd' | 0x80
 	listingTag = 'l' | 0x80
 )
 
@@ -69,8 +73,11 @@ func (l Listing) Since(id, user string, life int64, now time.Time, interval time
 	return l == NewListing(id, user, life, listed) && now.Sub(listed).Abs() < interval
 }
 
-func created(now time.Time) string {
-	return string(binary.BigEndian.AppendUint64([]byte{createdTag}, uint64(now.Unix())))
+func created(now time.Time) string { return number(createdTag, now.Unix()) }
+
+// number is an entry of a number.
+func number(tag byte, n int64) string {
+	return string(binary.BigEndian.AppendUint64([]byte{tag}, uint64(n)))
 }
 
 // NewVersion draws a version.
@@ -96,6 +103,8 @@ func Empty(v Version) Value { return Value(emptyStream + created(time.Now()) + s
 // Meta is what is stored of a session beside its values.
 type Meta struct {
 	Listing Listing
+	NewAge  bool   // it counts as created now
+	OwnLife *int64 // a life time of its own, in seconds, or 0 for none; nil: as it was before
 }
 
 // Encode returns the value of a session that follows on another, or is created now if that is empty. An error is that of
@@ -105,12 +114,16 @@ func Encode(values map[any]any, before Value, m Meta, v Version) (Value, error) 
 	surplus := versions(entries) - (Kept - 1)
 	var room [16 * entrySize]byte
 	tail := append(room[:0], m.Listing...)
-	if before == "" {
+	m.NewAge = m.NewAge || before == ""
+	if m.NewAge {
 		tail = append(tail, created(time.Now())...)
+	}
+	if m.OwnLife != nil && *m.OwnLife != 0 {
+		tail = append(tail, number(ownLifeTag, *m.OwnLife)...)
 	}
 	for ; entries != ""; entries = entries[entrySize:] {
 		switch {
-		case entries[0] == listingTag:
+		case entries[0] == listingTag, m.NewAge && entries[0] == createdTag, m.OwnLife != nil && entries[0] == ownLifeTag:
 		case entries[0] == versionTag && surplus > 0:
 			surplus--
 		default:
@@ -121,12 +134,14 @@ func Encode(values map[any]any, before Value, m Meta, v Version) (Value, error) 
 	return Value(value), err
 }
 
-// Decode returns the values of a session. An error is that of gobmap.Decode.
-func (v Value) Decode() (map[any]any, error) {
+// Decode returns the values of a session, and what of it is carried along. An error is that of gobmap.Carry.
+func (v Value) Decode() (map[any]any, []gobmap.Undecoded, error) {
 	if v == "" {
-		return make(map[any]any), nil
+		return make(map[any]any), nil, nil
+	} else if _, ok := v.Sealed(); ok {
+		return nil, nil, errSealed
 	}
-	return gobmap.Decode(string(v))
+	return gobmap.Carry(string(v))
 }
 
 // Describe returns the values of a session for encoding/json, also those of types that this program does not know. An error is that
@@ -134,6 +149,8 @@ func (v Value) Decode() (map[any]any, error) {
 func (v Value) Describe() (map[string]any, error) {
 	if v == "" {
 		return make(map[string]any), nil
+	} else if _, ok := v.Sealed(); ok {
+		return nil, errSealed
 	}
 	return gobmap.Describe(string(v))
 }
@@ -158,6 +175,22 @@ func (v Value) Version() Version {
 
 // Listing returns the listing, which is empty where the value has none.
 func (v Value) Listing() Listing { return Listing(v.entry(listingTag)) }
+
+// MaxLife is how long a life time may be, in seconds: 292 years, as a time.Duration.
+const MaxLife = int64(1<<63-1) / int64(time.Second)
+
+// OwnLife returns the life time that the session has of its own, in seconds, or 0 where it has none.
+func (v Value) OwnLife() int64 {
+	entry := v.entry(ownLifeTag)
+	if entry == "" {
+		return 0
+	}
+	life := int64(binary.BigEndian.Uint64([]byte(entry[1:])))
+	if life < 0 || life > MaxLife {
+		return 0
+	}
+	return life
+}
 
 // Created returns when the session was created, to a second, or zero where that is not known, as beego's provider does not
 // say it.
@@ -210,28 +243,33 @@ func (v Value) entries() string {
 	return string(v[end:])
 }
 
-// streamEnd returns where the messages end that a value begins with, or -1 if they do not. A length below 128 is one
-// byte; else it has up to eight, and one before them that holds their number, negated.
+// streamEnd returns where the messages end that a value begins with, or -1 if they do not.
 func streamEnd(v string) (end int) {
-	for end < len(v) && (v[end] < 0x80 || v[end] > 0xf7) {
-		length := uint64(v[end])
-		if end++; length >= 0x80 {
-			size := int(0x100 - length)
-			if size > len(v)-end {
-				return -1
-			}
-			length = 0
-			for _, b := range []byte(v[end : end+size]) {
-				length = length<<8 | uint64(b)
-			}
-			end += size
-		}
-		if length > uint64(len(v)-end) {
-			return -1
-		}
-		end += int(length)
+	for 0 <= end && end < len(v) && (v[end] < 0x80 || v[end] > 0xf7) {
+		_, end = message(v, end)
 	}
 	return end
+}
+
+// message returns where the message begins and ends whose length stands at a place in a value, or -1 if it does not end. A length
+// below 128 is one byte; else it has up to eight, and one before them that holds their number, negated.
+func message(v string, at int) (begin, end int) {
+	length := uint64(v[at])
+	if begin = at + 1; length >= 0x80 {
+		size := int(0x100 - length)
+		if size > len(v)-begin {
+			return 0, -1
+		}
+		length = 0
+		for _, b := range []byte(v[begin : begin+size]) {
+			length = length<<8 | uint64(b)
+		}
+		begin += size
+	}
+	if length > uint64(len(v)-begin) {
+		return 0, -1
+	}
+	return begin, begin + int(length)
 }
 
 // versions counts them.

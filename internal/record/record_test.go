@@ -1,6 +1,7 @@
 package record_test
 
 import (
+	"encoding/binary"
 	"encoding/gob"
 	"fmt"
 	"math/rand/v2"
@@ -214,5 +215,57 @@ func TestAListingIsReplacedAndTheCreationStays(t *testing.T) {
 	}
 	if beegos := record.Value(gobOf(t, map[any]any{"n": 1})); !beegos.Created().IsZero() || beegos.Listing() != "" {
 		t.Error("what beego wrote has entries")
+	}
+}
+
+func TestALifeTimeOfItsOwnAndAnAge(t *testing.T) {
+	later := func(value record.Value, m record.Meta) record.Value {
+		value, err := record.Encode(map[any]any{"n": 1}, value, m, record.NewVersion())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return value
+	}
+	life := func(n int64) record.Meta { return record.Meta{OwnLife: &n} }
+	of := func(tag byte, n uint64) string { return string(binary.BigEndian.AppendUint64([]byte{tag}, n)) }
+
+	long := later("", life(record.MaxLife))
+	if long.OwnLife() != record.MaxLife || record.Empty(record.NewVersion()).OwnLife() != 0 || record.Value("").OwnLife() != 0 {
+		t.Errorf("the life time is %d s", long.OwnLife())
+	}
+	value := later(long, life(7))
+	for range 2 * record.Kept {
+		value = later(value.Moved(record.NewVersion()), record.Meta{})
+	}
+	if value.OwnLife() != 7 || strings.Count(string(value), of(0xe4, 7)) != 1 {
+		t.Errorf("the life time is %d s after other saves", value.OwnLife())
+	}
+	if later(value, life(0)).OwnLife() != 0 {
+		t.Error("the life time stays")
+	}
+
+	// The age begins anew, in the place of the one before, also where there was none. Nothing else goes by that.
+	old := record.Value(strings.Replace(string(value), of(0xe3, uint64(value.Created().Unix())), of(0xe3, 5), 1))
+	for what, value := range map[string]record.Value{
+		"old":       later(old, record.Meta{NewAge: true}),
+		"new":       later("", record.Meta{NewAge: true}),
+		"of beegos": later(record.Value(gobOf(t, map[any]any{"n": 1})), record.Meta{NewAge: true}),
+	} {
+		if age := time.Since(value.Created()); age > time.Minute || strings.Count(string(value), of(0xe3, uint64(value.Created().Unix()))) != 1 {
+			t.Errorf("%s: it is %v old", what, age)
+		}
+		if values, err := session.DecodeGob([]byte(value)); err != nil || values["n"] != 1 || (value.OwnLife() == 7) != (what == "old") {
+			t.Errorf("%s: %v, %v, a life time of %d s", what, values, err, value.OwnLife())
+		}
+	}
+	if got := later(old, record.Meta{}).Created(); !got.Equal(time.Unix(5, 0)) {
+		t.Errorf("without that it is of %v", got)
+	}
+
+	// What another program may have written there is no life time.
+	for _, n := range []uint64{1 << 63, 1<<64 - 1, uint64(record.MaxLife) + 1} {
+		if got := record.Value(strings.Replace(string(value), of(0xe4, 7), of(0xe4, n), 1)).OwnLife(); got != 0 {
+			t.Errorf("a life time of %d s", got)
+		}
 	}
 }

@@ -37,6 +37,7 @@ type lookShard[T any] struct {
 	ended   int        // of them, so many are over
 	bytes   int        // of the values that are offered
 	spare   []*looked[T]
+	forgot  time.Time // when an id was last dropped that was taken to be there and whose read might still come
 }
 
 // spareMax is how many of those that were dropped a shard keeps for reuse.
@@ -54,6 +55,7 @@ type looked[T any] struct {
 	current  uint64    // of the shard's clock: when the last look that was answered began, or the id was changed
 	found    int       // looks that found the id and whose reads have not come yet
 	last     time.Time // when the last of them began
+	assumed  time.Time // when the id was last taken to be there though no look had found it
 
 	offered bool
 	value   T
@@ -102,6 +104,7 @@ func (l *Look[T]) Offer(value T, size int) {
 	defer shard.Unlock()
 	k := shard.ids[l.id]
 	k.found++
+	k.assumed = time.Time{} // it is there
 	if l.began.After(k.last) {
 		k.last = l.began
 	}
@@ -126,6 +129,20 @@ func (l *Look[T]) Answered() {
 	l.end(shard, k)
 }
 
+// Assume says that nothing was learned, and that the id is taken to be there all the same.
+func (l *Look[T]) Assume() {
+	if l.ended {
+		return
+	}
+	shard := l.of.shard(l.id)
+	shard.Lock()
+	defer shard.Unlock()
+	k := shard.ids[l.id]
+	k.found++
+	k.assumed = time.Now()
+	l.end(shard, k)
+}
+
 // Failed says that nothing was learned.
 func (l *Look[T]) Failed() {
 	if l.ended {
@@ -144,26 +161,42 @@ func (l *Look[T]) end(shard *lookShard[T], k *looked[T]) {
 	shard.drop(l.id, k)
 }
 
-// Take returns what the last look has left for a read, once. found tells that a look has found the id since the last
-// read of it: if there is nothing by now, the id was removed after its request had begun.
-func (l *Looks[T]) Take(id string) (value T, offered, found bool) {
+// Said is what looks have said of an id since the last read of it.
+type Said int
+
+const (
+	Nothing Said = iota
+	Found        // it is there: if there is nothing by now, it was removed after its request had begun
+	Assumed      // it is taken to be there, and nobody has found it
+)
+
+// Take returns what the last look has left for a read, once. What is offered of an id that is Assumed is that it need not be
+// looked at, as that has failed a moment ago.
+func (l *Looks[T]) Take(id string) (value T, offered bool, said Said) {
 	shard := l.shard(id)
 	shard.Lock()
 	defer shard.Unlock()
+	if !shard.forgot.IsZero() && time.Since(shard.forgot) < noteTime {
+		said = Assumed // it may have been this one
+	}
 	k := shard.ids[id]
 	if k == nil {
-		return value, false, false
+		return value, false, said
 	}
-	if k.useful() {
-		k.found--
-		found = true
-		value, offered = k.value, k.offered && time.Since(k.last) < offerTime
-	} else {
+	switch {
+	case !k.useful():
 		k.found = 0
+	case k.offered && time.Since(k.last) < offerTime:
+		value, offered, said = k.value, true, Found
+	case time.Since(k.assumed) < noteTime:
+		offered, said = time.Since(k.assumed) < offerTime, Assumed
+	default:
+		said = Found
 	}
+	k.found = max(k.found-1, 0)
 	shard.withdraw(k)
 	shard.drop(id, k)
-	return value, offered, found
+	return value, offered, said
 }
 
 // Changed is called when this process has saved or removed the id. What was offered before is withdrawn, and what a look
@@ -221,7 +254,9 @@ func (s *lookShard[T]) append(o offer[T]) {
 }
 
 // useful tells whether a read may still come for k.
-func (k *looked[T]) useful() bool { return k.found > 0 && time.Since(k.last) < noteTime }
+func (k *looked[T]) useful() bool {
+	return k.found > 0 && (time.Since(k.last) < noteTime || time.Since(k.assumed) < noteTime)
+}
 
 // drop forgets an id of which nothing needs to be known.
 func (s *lookShard[T]) drop(id string, k *looked[T]) {
@@ -244,6 +279,9 @@ func (s *lookShard[T]) add(id string) *looked[T] {
 		for id, k := range s.ids {
 			if len(s.ids) < noteMax {
 				break
+			}
+			if k.found > 0 && !k.assumed.IsZero() {
+				s.forgot = time.Now()
 			}
 			if k.found = 0; k.underWay == 0 {
 				s.drop(id, k)

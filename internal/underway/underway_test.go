@@ -76,9 +76,9 @@ func TestALookServesOneRead(t *testing.T) {
 	var l Looks[string]
 	take := func(wantValue string, wantFound bool) {
 		t.Helper()
-		value, offered, found := l.Take("id")
-		if value != wantValue || offered != (wantValue != "") || found != wantFound {
-			t.Errorf("Take = %q, %v, %v; want %q, %v", value, offered, found, wantValue, wantFound)
+		value, offered, said := l.Take("id")
+		if value != wantValue || offered != (wantValue != "") || said != map[bool]Said{true: Found}[wantFound] {
+			t.Errorf("Take = %q, %v, %v; want %q, %v", value, offered, said, wantValue, wantFound)
 		}
 	}
 	take("", false)
@@ -133,8 +133,8 @@ func TestAnOfferIsNeverOlderThanTheLastAnswer(t *testing.T) {
 		},
 	} {
 		act()
-		if value, offered, found := l.Take("id"); offered || !found {
-			t.Errorf("%s: Take = %q, %v, %v", name, value, offered, found)
+		if value, offered, said := l.Take("id"); offered || said != Found {
+			t.Errorf("%s: Take = %q, %v, %v", name, value, offered, said)
 		}
 	}
 	slow := l.Begin("id")
@@ -161,7 +161,67 @@ func TestLooksOfNoUseAreForgotten(t *testing.T) {
 	if most := len(l.shards) * 2 * noteMax; ids > most || ids == 0 {
 		t.Errorf("%d ids are remembered, %d at most", ids, most)
 	}
-	if _, _, found := l.Take(fmt.Sprint(n - 1)); !found {
+	if _, _, said := l.Take(fmt.Sprint(n - 1)); said != Found {
 		t.Error("the last one was forgotten")
+	}
+}
+
+func TestAnIDThatWasAssumedToBeThere(t *testing.T) {
+	defer func(d time.Duration) { offerTime = d }(offerTime)
+	offerTime = time.Minute
+	var l Looks[string]
+	take := func(wantValue string, wantOffered bool, want Said) {
+		t.Helper()
+		if value, offered, said := l.Take("id"); value != wantValue || offered != wantOffered || said != want {
+			t.Errorf("Take = %q, %v, %v; want %q, %v, %v", value, offered, said, wantValue, wantOffered, want)
+		}
+	}
+	assume := func() { l.Begin("id").Assume() }
+
+	assume()
+	assume()
+	take("", true, Assumed)
+	take("", true, Assumed)
+	take("", false, Nothing)
+
+	// A look that has found it serves one of the reads, and the other looks again.
+	for _, looks := range [][]func(){
+		{assume, func() { l.Begin("id").Offer("value", 5) }},
+		{func() { l.Begin("id").Offer("value", 5) }, assume},
+	} {
+		looks[0]()
+		looks[1]()
+		take("value", true, Found)
+		if _, _, said := l.Take("id"); said == Nothing {
+			t.Error("of the second look nothing is known")
+		}
+		take("", false, Nothing)
+	}
+
+	offerTime = 0
+	assume()
+	take("", false, Assumed)
+	if n := len(l.shard("id").ids); n != 0 {
+		t.Errorf("%d ids are left", n)
+	}
+}
+
+// An id that nobody has found must not become a new session because there were too many of them to be remembered.
+func TestAssumedIDsThatAreForgottenCountAsAssumed(t *testing.T) {
+	var l Looks[string]
+	for i := range 600_000 {
+		l.Begin(fmt.Sprint(i)).Assume()
+	}
+	var ids int
+	for i := range l.shards {
+		ids += len(l.shards[i].ids)
+	}
+	if most := len(l.shards) * 2 * noteMax; ids > most {
+		t.Errorf("%d ids are remembered, %d at most", ids, most)
+	}
+	for i := range 600_000 {
+		if _, _, said := l.Take(fmt.Sprint(i)); said != Assumed {
+			t.Fatalf("id %d of 600,000: %v", i, said)
+		}
 	}
 }

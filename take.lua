@@ -1,0 +1,19 @@
+-- Takes a session from its id, to be put under the hash of that.
+--
+-- KEYS[1]  the session under its id
+-- KEYS[2]  where it waits, on the same server
+-- ARGV[1]  'back' to give it back, because nobody finds it there
+--
+-- The value and its life time stay as they are. It does nothing where one waits already, or has waited of late.
+--
+-- Returns 1 when done, and else 0.
+
+local from, to = KEYS[1], KEYS[2]
+if ARGV[1] == 'back' then
+  from, to = to, from
+end
+if redis.call('EXISTS', from) == 0 or redis.call('EXISTS', to) == 1 then
+  return 0
+end
+redis.call('RENAME', from, to)
+return 1

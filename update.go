@@ -1,0 +1,272 @@
+// Update: changes that depend on what others have saved.
+
+package redis
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"time"
+
+	"github.com/beego-session/redis/internal/record"
+	"github.com/beego/beego/v2/server/web/session"
+)
+
+// ErrGone is wrapped by the error of an Update whose session no longer exists.
+var ErrGone = errors.New("the session no longer exists")
+
+// Update has a function change the session as it now stands in Redis, together with what was changed in s before, and saves that at
+// once. If another request saves meanwhile, what the function did is dropped, and it is called again with what there is by then. So
+// it may decide by what it reads, as a counter or a stock does. What it changed is in Redis when Update returns nil, and s then
+// has it too: values have to be got again. A new session is created.
+//
+// The function changes the store that it gets, which is of no use after it, and whose release does nothing; its values are
+// copies. It may be called several times, and may do anything with s and the provider, but to save this session each time, or to
+// close the provider. Its error is returned as it is, and a panic goes on; nothing is saved then.
+//
+// Update ends when ctx does, or when it has taken as long as an operation may (dial_timeout, read_timeout and write_timeout together)
+// beside the time that the function took. What it has begun to save it finishes. It is an error where an entry cannot be encoded or the
+// session grows larger than max_session_bytes; then nothing is saved. So it is where the session no longer exists; the
+// error wraps ErrGone. After any other error the message says where the changes may have been saved all the same; s neither makes them
+// again then, nor takes them back.
+func (s *SessionStore) Update(ctx context.Context, f func(session.Store) error) error {
+	b := s.backend
+	switch {
+	case s.view:
+		return errors.New("session/redis: the store of an Update cannot be updated itself")
+	case s.passing:
+		return b.wrap("update", s.sid, fmt.Errorf("%w: this request goes on without", ErrGone))
+	}
+	var failures untold
+	asked, err := b.lifeHook.ask(ctx)
+	if err != nil {
+		failures.add(askLife, s.sid, err)
+	}
+	if !b.gate.enter() {
+		return b.fail("update", s.sid, ErrClosed)
+	}
+	defer func() { b.tellAll(ctx, failures) }()
+	defer b.gate.leave()
+	u := &update{SessionStore: s, begun: time.Now(), lives: b.lives(asked), merges: &merging{of: b.merges.all()}, failures: &failures}
+	defer b.leaveTurn(u.merges, s.sid)
+	u.watch()
+	defer u.unwatch()
+	for {
+		v, err := u.look(background(ctx))
+		if err != nil {
+			return u.failed(err)
+		}
+		begun := time.Now()
+		err = f(v.store)
+		u.begun = u.begun.Add(time.Since(begun))
+		if err != nil {
+			return err
+		}
+		if done, err := u.keep(background(ctx), v); err != nil {
+			return u.failed(err)
+		} else if done {
+			return nil
+		}
+		b.counters.merged.Add(1)
+		b.takeTurn(u.merges, s.sid)
+		if ended := b.commands.pause(limit(background(ctx), u.deadline()), u.merges.conflicts); ended != nil {
+			return u.failed(fmt.Errorf("other requests kept changing the session: %w", ended))
+		}
+		u.merges.conflicts++
+	}
+}
+
+// update is an Update under way.
+type update struct {
+	*SessionStore
+	begun    time.Time // later by as much as the function took
+	lives    lives
+	merges   *merging
+	since    edits        // of the store, since the last view
+	kept     record.Value // what is in Redis now and the store is yet to take over
+	failures *untold
+}
+
+// view is what the function of an Update gets.
+type view struct {
+	store  *SessionStore
+	moves  int          // those of the store of which it is a view
+	edits  edits        // of that, since its last draft in doubt
+	origin record.Value // what was in that
+}
+
+func (u *update) watch() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.updates == nil {
+		u.updates = make(map[*edits]struct{})
+	}
+	u.updates[&u.since] = struct{}{}
+}
+
+func (u *update) unwatch() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	delete(u.updates, &u.since)
+}
+
+func (u *update) deadline() time.Time { return u.begun.Add(u.backend.commands.timeLimit) }
+
+func (u *update) failed(err error) error {
+	if errors.Is(err, ErrGone) && !errors.Is(err, errVanished) {
+		return u.backend.wrap("update", u.sid, err) // which is no failure
+	}
+	return u.backend.fail("update", u.sid, err)
+}
+
+// locked runs a step under the lock of the id, and again when the merge functions have been called that it wants.
+func (u *update) locked(ctx context.Context, step func(context.Context) error) (err error) {
+	for again := true; again; {
+		if err := ctx.Err(); err != nil && u.kept == "" {
+			return err
+		}
+		err = u.backend.exclusivelyUntil(ctx, u.sid, u.deadline(), step)
+		again = u.backend.wants(err, u.sid, &u.merges, u.failures)
+	}
+	return err
+}
+
+// look has the store take over what is in Redis, and makes a view of it.
+func (u *update) look(ctx context.Context) (v *view, err error) {
+	err = u.locked(ctx, func(saving context.Context) error {
+		u.mu.Lock()
+		base, ended := u.base, u.gone
+		u.mu.Unlock()
+		if ended {
+			return ErrGone
+		}
+		became := conflict
+		theirs, found := u.foundBy(u.merges)
+		if !found {
+			begun := time.Now()
+			became, theirs, err = u.backend.commands.foresee(limit(ctx, u.deadline()), u.key(), base, true)
+			u.backend.counters.load.since(begun)
+			if err != nil {
+				return err
+			}
+		}
+		switch became {
+		case gone:
+			return u.buried(saving, base)
+		case conflict:
+			if _, err := u.rebase(theirs, u.merges, u.lives, u.failures); err != nil {
+				return err
+			}
+		}
+		v, err = u.newView()
+		return err
+	})
+	return v, err
+}
+
+func (u *update) buried(ctx context.Context, base stored) error {
+	if err := u.bury(ctx, draft{base: base}); err != nil {
+		return err
+	}
+	return fmt.Errorf("%w: it was destroyed, or has got a new id", ErrGone)
+}
+
+// newView makes a view of the store as it is.
+func (u *update) newView() (*view, error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	d := draft{base: u.base}
+	if err := u.encode(&d, u.lives); err != nil {
+		return nil, err
+	}
+	if err := d.incomplete(); err != nil {
+		return nil, err
+	}
+	values, err := u.backend.decode(u.key(), d.value)
+	if err != nil {
+		return nil, err
+	}
+	v := &view{moves: u.moves, origin: d.value, edits: u.edits.clone()}
+	var all edits
+	for _, earlier := range u.doubtful {
+		all = all.then(earlier.edits)
+	}
+	all = all.then(u.edits.clone())
+	v.store = &SessionStore{backend: u.backend, sid: u.sid, stands: u.name(), view: true, values: values, base: u.base, set: u.set,
+		edits: all, shared: maps.Clone(u.shared), passive: u.passive}
+	u.since = edits{}
+	return v, nil
+}
+
+// incomplete is the failure of a draft from which entries were dropped.
+func (d *draft) incomplete() error {
+	for key, reason := range d.dropped {
+		return unencodable(key, reason)
+	}
+	return nil
+}
+
+// keep saves what the function made of its view, if that still is the session, and tells whether it has.
+func (u *update) keep(ctx context.Context, v *view) (done bool, err error) {
+	err = u.locked(ctx, func(ctx context.Context) (err error) {
+		if u.kept == "" {
+			if done, err = u.attempt(ctx, v); u.kept == "" {
+				return err
+			}
+		}
+		_, err = u.rebase(u.kept, u.merges, u.lives, u.failures)
+		return err
+	})
+	if u.kept != "" {
+		return true, nil // its next release takes it over, where that could not be done now
+	}
+	return done, err
+}
+
+// attempt is keep, once.
+func (u *update) attempt(ctx context.Context, v *view) (done bool, err error) {
+	u.mu.Lock()
+	moved := v.moves != u.moves
+	u.mu.Unlock()
+	if moved {
+		return false, nil // by a release of the same store
+	}
+	if due, err := v.store.due(true, u.lives); due != doSave || err != nil {
+		return err == nil, err
+	}
+	d, create, err := v.store.draft(true, u.lives)
+	if err != nil || d == nil {
+		return err == nil, err
+	}
+	if err := d.incomplete(); err != nil {
+		return false, err
+	}
+	became, _, refusal, err := u.write(ctx, d, create, u.lives)
+	var unknown inDoubt
+	switch {
+	case errors.As(err, &unknown):
+		u.doubtKept(v, d)
+		return false, fmt.Errorf("the changes may have been saved: %w", err)
+	case err != nil:
+		return false, err
+	case refusal != nil && became == saved:
+		return false, refusal
+	case became == saved:
+		u.backend.counters.wrote(d)
+		u.doubtKept(v, d)
+		u.kept = d.value
+	case became == gone:
+		return false, u.buried(ctx, d.base)
+	}
+	return became != conflict, nil
+}
+
+// doubtKept remembers what was made of a view as a draft of the store: whatever comes of it, what was changed in the store before the
+// view is in there, and what was changed since is not.
+func (u *update) doubtKept(v *view, d *draft) {
+	u.doubt(draft{value: d.value, base: d.base, edits: v.edits, origin: v.origin})
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.edits, u.since = u.since, edits{}
+}
