@@ -8,12 +8,15 @@
 --
 -- Returns 1 when done, and else 0.
 
-local from, to = KEYS[1], KEYS[2]
 if ARGV[1] == 'back' then
-  from, to = to, from
+  if redis.call('EXISTS', KEYS[2]) == 0 or redis.call('EXISTS', KEYS[1]) == 1 then
+    return 0
+  end
+  redis.call('RENAME', KEYS[2], KEYS[1])
+  return 1
 end
-if redis.call('EXISTS', from) == 0 or redis.call('EXISTS', to) == 1 then
+if redis.call('EXISTS', KEYS[1]) == 0 or redis.call('EXISTS', KEYS[2]) == 1 then
   return 0
 end
-redis.call('RENAME', from, to)
+redis.call('RENAME', KEYS[1], KEYS[2])
 return 1
