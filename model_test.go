@@ -116,6 +116,13 @@ func (s *modelStore) as(now *modelSession) *modelSession {
 	return now
 }
 
+// takesOver is as, where another request has saved it: a moment ago, as far as the store knows.
+func (s *modelStore) takesOver(now *modelSession) *modelSession {
+	s.as(now)
+	s.base.ttl = full(now.own, s.maxAge)
+	return now
+}
+
 func (m *modelSession) clone() *modelSession {
 	return &modelSession{maps.Clone(m.values), m.ttl, m.own}
 }
@@ -134,15 +141,16 @@ func (s *modelStore) release(now *modelSession, create bool) *modelSession {
 		return nil
 	case s.doubtful && !s.changed(): // it finds out, and takes over what others have saved since
 		s.doubtful = false
-		return s.as(now)
+		return s.takesOver(now)
 	case s.base != nil && !s.changed():
 		all, after := full(s.base.own, s.maxAge), renewedAfter
 		if all == s.maxAge {
 			after = min(after, all/100)
 		}
-		if s.base.ttl <= all-after && !s.passive {
-			if s.base.ttl = all; now != nil {
-				return &modelSession{now.values, all, now.own}
+		if (s.base.ttl <= all-after || s.base.ttl > all) && !s.passive {
+			if s.base.ttl = all; now != nil { // which may have another life time by now
+				s.base.ttl = full(now.own, s.maxAge)
+				return &modelSession{now.values, s.base.ttl, now.own}
 			}
 		}
 		return now
@@ -152,7 +160,7 @@ func (s *modelStore) release(now *modelSession, create bool) *modelSession {
 	case s.base == nil && (s.afterwards || !create && !s.changed()), now == nil && !create:
 		return now
 	case now != nil && !s.changed(): // new, and another request has created it
-		return s.as(now)
+		return s.takesOver(now)
 	}
 	merged := map[string]value{}
 	if now != nil {
