@@ -273,7 +273,7 @@ func TestOutagesOfEveryTopology(t *testing.T) {
 			c := redistest.StartCluster(t, redistest.ClusterOptions{NoReplicas: true, Args: []string{"--appendonly", "yes", "--appendfsync", "always"}})
 			return fmt.Sprintf(`{"mode":"cluster","save_path":%q`, strings.Join(c.Addrs(), ";")), rawClient(t, client.Options{Mode: client.Cluster, Addrs: c.Addrs()}), c.Nodes()
 		}},
-	} {
+	}[:redistest.Times(1, 4)] {
 		t.Run(topology.name, func(t *testing.T) {
 			config, raw, servers := topology.start(t)
 			for _, hangs := range []bool{false, true} {
