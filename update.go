@@ -147,6 +147,9 @@ func (u *update) look(ctx context.Context) (v *view, err error) {
 			begun := time.Now()
 			became, theirs, err = u.backend.commands.foresee(limit(ctx, u.deadline()), u.key(), base, true)
 			u.backend.counters.load.since(begun)
+			if err == nil && became == gone {
+				became, theirs, err = u.follow(limit(ctx, u.deadline()), "")
+			}
 			if err != nil {
 				return err
 			}
