@@ -347,11 +347,11 @@ func (b *backend) removeOther(ctx context.Context, sid, name string) error {
 }
 
 // removePlain removes what is under an id or was taken from there, if anything is. It leaves a tombstone only then: that has the
-// id in its key.
-func (b *backend) removePlain(ctx context.Context, sid string) error {
+// id in its key. Other commands may travel along.
+func (b *backend) removePlain(ctx context.Context, sid string, also ...redis.Cmder) error {
 	c, key := b.commands, b.key(sid)
 	there := []redis.Cmder{redis.NewIntCmd("exists", key), redis.NewIntCmd("exists", c.taken(key))}
-	if err := c.do(ctx, there...); err != nil {
+	if err := c.do(ctx, append(there, also...)...); err != nil {
 		return err
 	}
 	if there[0].(*redis.IntCmd).Val()+there[1].(*redis.IntCmd).Val() == 0 {
@@ -368,8 +368,8 @@ func (b *backend) remove(ctx context.Context, sid string) error {
 	if err == nil && name != sid && b.hashIDs == hashAccept { // also one that is about to be created there
 		err = b.commands.remove(ctx, b.key(sid))
 	}
-	if err == nil && name != sid {
-		err = b.removePlain(ctx, sid)
+	if err == nil && name != sid { // and the grace that a regenerate may have begun there
+		err = b.removePlain(ctx, sid, b.commands.endGrace(b.key(sid))...)
 	}
 	return err
 }

@@ -51,3 +51,20 @@ func TestAnUpdateFollowsASessionThatMoves(t *testing.T) {
 	}
 	all.oneForm("", id, "")
 }
+
+func TestALogOutEndsAGraceUnderTheID(t *testing.T) {
+	accept, all := changingOver(t, `,"regenerate_grace":"1m"`)
+	for _, by := range []*site{accept, all} {
+		for _, from := range []*site{accept, all} {
+			id := from.create("n", 1)
+			from.regenerated(id)
+			by.passes(by.Provider, id)
+			by.destroyed(id)
+			for _, p := range []*site{accept, all} {
+				if ok, err := p.SessionExist(ctx, id); ok || err != nil {
+					t.Errorf("SessionExist after a log-out = %v, %v", ok, err)
+				}
+			}
+		}
+	}
+}
