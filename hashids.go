@@ -395,21 +395,30 @@ func (b *backend) inspectEither(ctx context.Context, ids []string) (found []stor
 	found = all[:len(ids)]
 	for n, i := range plain {
 		e := either{taken: all[len(ids)+2*n], hashed: all[len(ids)+2*n+1]}
-		if e.hashed.present {
+		switch {
+		case found[i].present: // also if there is another under the hash, which is entered by that
+		case e.hashed.present:
 			found[i], names[i] = e.hashed, b.name(ids[i])
-		} else if e.waiting() {
+		case e.waiting():
 			found[i] = e.taken
 		}
 	}
 	return found, names, nil
 }
 
+// endMove leaves the mark of a move whose process may have ended before that, and tells whether nothing waits any more.
+func (b *backend) endMove(ctx context.Context, sid string) bool {
+	c := b.commands
+	return c.do(ctx, redis.NewStatusCmd("set", c.taken(b.key(sid)), movedMark, "ex", c.tombstoneLife, "xx")) == nil
+}
+
 // onceEach leaves out sessions that were found by their id and by their hash.
-func onceEach(sessions []SessionInfo) []SessionInfo {
+func (b *backend) onceEach(sessions []SessionInfo) []SessionInfo {
 	met := make(map[string]bool)
 	return slices.DeleteFunc(sessions, func(s SessionInfo) bool {
-		again := met[s.ID]
-		met[s.ID] = true
+		name := b.name(s.ID)
+		again := met[name]
+		met[name] = true
 		return again
 	})
 }

@@ -5,7 +5,9 @@ package redis_test
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
+	"time"
 
 	redis "github.com/beego-session/redis"
 	"github.com/beego-session/redis/internal/redistest"
@@ -66,5 +68,60 @@ func TestALogOutEndsAGraceUnderTheID(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// A process that cannot tell whose a session is moves it: it is found by its id, for as long as only that is in the index.
+func TestTheIndexKeepsTheIDOfASessionThatMovedUnknown(t *testing.T) {
+	accept, all := changingOver(t, "")
+	config := strings.Replace(all.config, `"user_key":"uid",`, "", 1)
+	unknowing := &site{T: t, config: config, raw: all.raw, Provider: open(t, config, life)}
+	id := accept.create("uid", "ann")
+	all.raw.ZAdd("user:{ann}", entry(id, 1000))
+	unknowing.visit(id)
+	for range 2 {
+		all.wantSessionsOf("ann", hashed(id))
+	}
+	if n, err := all.DestroyAll(ctx, "ann"); n != 1 || err != nil {
+		t.Errorf("DestroyAll = %d, %v", n, err)
+	}
+	all.oneForm("", id, "")
+}
+
+// Where a process has ended in the middle of a move, or a session was read under an id that was not looked for, there is more than one of an id.
+func TestDestroyAllLeavesNothingUnderAnyName(t *testing.T) {
+	for name, second := range map[string]func(s *site, id string){
+		"what has waited": func(s *site, id string) {
+			all := s.raw.Get(id).Val()
+			s.visit(id)
+			s.raw.Set("moved:{"+id+"}", all, time.Hour)
+			s.raw.ZAdd("user:{ann}", entry(id, 1000))
+		},
+		"two sessions": func(s *site, id string) {
+			s.read(s, id).SessionRelease(ctx, nil)
+			s.raw.ZAdd("user:{ann}", entry(id, 1000))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, list := range []bool{false, true} {
+				accept, all := changingOver(t, "")
+				id := accept.create("uid", "ann", "n", 1)
+				second(all, id)
+				if list {
+					if got, err := all.SessionsOf(ctx, "ann"); len(got) != 1 || err != nil {
+						t.Errorf("SessionsOf = %v, %v", got, err)
+					}
+				}
+				if _, err := all.DestroyAll(ctx, "ann"); err != nil {
+					t.Error(err)
+				}
+				all.raw.Del("gone:{"+id+"}", "gone:{"+hashed(id)+"}") // which ends
+				for _, p := range []*site{accept, all} {
+					if ok, err := p.SessionExist(ctx, id); ok || err != nil {
+						t.Errorf("list %v: SessionExist of a session that was destroyed = %v, %v", list, ok, err)
+					}
+				}
+			}
+		})
 	}
 }

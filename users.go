@@ -203,6 +203,10 @@ func (b *backend) sessionsOf(ctx context.Context, user string, l lives) (session
 			if theirs {
 				sessions = append(sessions, info(names[i], s, l))
 			}
+			// Its id is needed as long as that is all that leads to what waits or, entered by who cannot tell whose it is, to the hash.
+			if moved && (theirs && !slices.Contains(entered, names[i]) || !b.endMove(ctx, ids[i])) {
+				continue
+			}
 			if !theirs || moved {
 				others = append(others, ids[i])
 			}
@@ -214,7 +218,7 @@ func (b *backend) sessionsOf(ctx context.Context, user string, l lives) (session
 		}
 	}
 	if b.hashIDs != hashNone {
-		sessions = onceEach(sessions)
+		sessions = b.onceEach(sessions)
 	}
 	slices.SortStableFunc(sessions, func(a, b SessionInfo) int { return b.LastSeen.Compare(a.LastSeen) })
 	return sessions, entered, nil
