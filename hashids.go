@@ -174,7 +174,12 @@ func (b *backend) move(ctx context.Context, sid, hash string, e either) (found s
 	if !e.waiting() {
 		if now.tombstone != "" || c.apart.Load() {
 			return e.plain, sid, nil
-		} else if err := b.list(ctx, user, b.lives(0).of(last), hash, sid); err != nil {
+		}
+		life := b.lives(0).of(last)
+		if left := secondsLeft(e.plain); left == 0 || life != 0 && left > life { // another process may give it longer
+			life = left
+		}
+		if err := b.list(ctx, user, life, hash, sid); err != nil {
 			return stored{}, "", err
 		}
 		if e.taken, err = c.take(ctx, plainKey); err != nil {

@@ -3,6 +3,7 @@
 package redis_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -123,5 +124,20 @@ func TestDestroyAllLeavesNothingUnderAnyName(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// The entry of a session in the index lasts as long as the life time that it has left, which is not that of the process that moves it.
+func TestTheIndexOutlivesASessionThatMoves(t *testing.T) {
+	accept, all := changingOver(t, "")
+	accept.LifeTime(func(context.Context) time.Duration { return 100 * life * time.Second })
+	id := accept.create("uid", "ann")
+	all.visit(id)
+	left, now := all.ttl(hashed(id)), time.Now()
+	if left < 90*life*time.Second {
+		t.Errorf("the session has %v left", left)
+	}
+	if ends := all.raw.ZScore("user:{ann}", hashed(id)).Val(); ends < float64(now.Add(left).Unix()) {
+		t.Errorf("its entry lasts for %v, and the session for %v", time.Unix(int64(ends), 0).Sub(now), left)
 	}
 }
