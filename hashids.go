@@ -222,7 +222,10 @@ func (c *commands) take(ctx context.Context, plainKey string) (stored, error) {
 	key := c.taken(plainKey)
 	waits := newLook(key)
 	if !c.scriptless() {
-		take := run{script: takeScript, keys: []string{plainKey, key}, args: []any{""}, after: []redis.Cmder{waits.get, waits.pttl}}
+		take := run{
+			script: takeScript, keys: []string{plainKey, key, c.tombstone(plainKey)}, args: []any{string(record.NewVersion()), c.tombstoneLife},
+			after: []redis.Cmder{waits.get, waits.pttl},
+		}
 		reply, doubtful, err := c.eval(ctx, take)
 		if err == nil && waits.get.Err() == redis.Nil && (reply == int64(1) || doubtful) {
 			// It was destroyed right after that, or a proxy does not keep the two together, and nobody finds it there.

@@ -141,3 +141,39 @@ func TestTheIndexOutlivesASessionThatMoves(t *testing.T) {
 		t.Errorf("its entry lasts for %v, and the session for %v", time.Unix(int64(ends), 0).Sub(now), left)
 	}
 }
+
+// What creates a session, and is repeated or late when that has moved to its hash, makes no other one.
+func TestASessionThatHasMovedIsNotCreatedAgain(t *testing.T) {
+	for _, topology := range lossyTopologies {
+		if !topology.scripts {
+			continue // where it may be
+		}
+		t.Run(topology.name, func(t *testing.T) {
+			raw, connect := topology.start(t)
+			for _, large := range []int{0, 10 << 10} {
+				s := &twoProcesses{site: &site{T: t, raw: raw, config: `{"outage_time":"0s","hash_ids":"accept"}`}, network: new(network), log: captureLog(t)}
+				s.Provider = s.open(connect, s.network)
+				s.config = strings.Replace(s.config, `"accept"`, "true", 1)
+				s.other = s.open(connect, nil)
+				other := &site{T: t, raw: raw, Provider: s.other}
+				id := newID()
+				store := s.read(s, id)
+				set(t, store, "n", 1, "large", strings.Repeat("x", large))
+				s.network.lose("create.lua", 1, func() { other.change(id, "n", 2) })
+				store.SessionRelease(ctx, nil)
+				if len(s.network.lost) != 1 {
+					t.Fatalf("lost %v", s.network.lost)
+				}
+				other.oneForm("", id, hashed(id))
+				s.network.late(t, raw)
+				other.oneForm("", id, hashed(id))
+				set(t, store, "m", 1)
+				store.SessionRelease(ctx, nil)
+				if got := other.visit(id); got.Get(ctx, "n") != 2 || got.Get(ctx, "m") != 1 {
+					t.Errorf("n = %v, m = %v", got.Get(ctx, "n"), got.Get(ctx, "m"))
+				}
+				s.silent()
+			}
+		})
+	}
+}
