@@ -102,11 +102,11 @@ func (e either) waiting() bool { return e.taken.present && e.taken.value != move
 // taken is the key where a session waits that is being moved from its id to the hash.
 func (c *commands) taken(plainKey string) string { return c.prefix + removals + plainKey + "}" }
 
-// lookAtBoth is look at a session under its id, under its hash, and between the two.
+// lookAtBoth is look at a session under its id, under its hash, and between the two. Other commands travel behind that.
 func (c *commands) lookAtBoth(ctx context.Context, plainKey, hashKey string, also ...redis.Cmder) (e either, err error) {
 	taken, hashed := newLook(c.taken(plainKey)), newLook(hashKey)
 	tombstone := redis.NewStringCmd("get", c.tombstone(hashKey))
-	e.plain, err = c.look(ctx, plainKey, append(also, taken.get, taken.pttl, hashed.get, hashed.pttl, tombstone)...)
+	e.plain, err = c.look(ctx, plainKey, append([]redis.Cmder{taken.get, taken.pttl, hashed.get, hashed.pttl, tombstone}, also...)...)
 	if err != nil {
 		return either{}, err
 	}

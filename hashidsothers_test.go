@@ -12,6 +12,7 @@ import (
 
 	redis "github.com/beego-session/redis"
 	"github.com/beego-session/redis/internal/redistest"
+	goredis "github.com/go-redis/redis/v7"
 )
 
 // changingOver opens a process with hash_ids "accept" and one with true on the same sessions.
@@ -175,5 +176,56 @@ func TestASessionThatHasMovedIsNotCreatedAgain(t *testing.T) {
 				s.silent()
 			}
 		})
+	}
+}
+
+// pipelines notes what travels together.
+type pipelines struct {
+	hook
+	all [][]string
+}
+
+func (h *pipelines) BeforeProcessPipeline(ctx context.Context, cmds []goredis.Cmder) (context.Context, error) {
+	var sent []string
+	for _, cmd := range cmds {
+		sent = append(sent, strings.TrimSpace(fmt.Sprintln(cmd.Args()...)))
+	}
+	h.all = append(h.all, sent)
+	return ctx, nil
+}
+
+// A session that moves away while it is looked for is found, or its grace is: that is asked for behind all names of the session.
+func TestAGraceIsAskedForBehindTheSession(t *testing.T) {
+	s := redistest.Start(t)
+	for _, mode := range hashModes {
+		sent, id := new(pipelines), newID()
+		own := goredis.NewClient(&goredis.Options{Addr: s.Addr()})
+		t.Cleanup(func() { _ = own.Close() })
+		own.AddHook(sent)
+		p := redis.NewProvider(own)
+		if err := p.SessionInit(ctx, life, `{"regenerate_grace":"1m","hash_ids":`+mode+`}`); err != nil {
+			t.Fatal(err)
+		}
+		sent.all = nil
+		if _, err := p.SessionRead(ctx, id); err != nil {
+			t.Fatal(err)
+		}
+		asked := 0
+		for _, pipeline := range sent.all {
+			for i, cmd := range pipeline {
+				if !strings.Contains(cmd, "grace:{") {
+					continue
+				}
+				asked++
+				for _, later := range pipeline[i:] {
+					if later == "get "+id || later == "get "+hashed(id) {
+						t.Errorf("%s: %q comes before %q", mode, cmd, later)
+					}
+				}
+			}
+		}
+		if asked == 0 {
+			t.Errorf("%s: nothing has asked for a grace", mode)
+		}
 	}
 }
