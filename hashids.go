@@ -351,18 +351,26 @@ func (b *backend) removeOther(ctx context.Context, sid, name string) error {
 			return err
 		}
 	}
-	return b.removePlain(ctx, sid)
+	return b.removePlain(ctx, sid, false)
 }
 
 // removePlain removes what is under an id or was taken from there, if anything is. It leaves a tombstone only then: that has the
-// id in its key. Other commands may travel along.
-func (b *backend) removePlain(ctx context.Context, sid string, also ...redis.Cmder) error {
+// id in its key. A log-out also replaces one that is there, by which a regenerate would be taken back, and ends a grace.
+func (b *backend) removePlain(ctx context.Context, sid string, logOut bool) error {
 	c, key := b.commands, b.key(sid)
-	there := []redis.Cmder{redis.NewIntCmd("exists", key), redis.NewIntCmd("exists", c.taken(key))}
-	if err := c.do(ctx, append(there, also...)...); err != nil {
+	keys := []string{key, c.taken(key)}
+	var ends []redis.Cmder
+	if logOut {
+		keys, ends = append(keys, c.tombstone(key)), c.endGrace(key)
+	}
+	var there []redis.Cmder
+	for _, key := range keys {
+		there = append(there, redis.NewIntCmd("exists", key))
+	}
+	if err := c.do(ctx, append(there, ends...)...); err != nil {
 		return err
 	}
-	if there[0].(*redis.IntCmd).Val()+there[1].(*redis.IntCmd).Val() == 0 {
+	if !slices.ContainsFunc(there, func(cmd redis.Cmder) bool { return cmd.(*redis.IntCmd).Val() > 0 }) {
 		return nil
 	}
 	return c.do(ctx, c.bury(key, record.NewVersion()), redis.NewIntCmd("del", key), redis.NewIntCmd("del", c.taken(key)))
@@ -376,8 +384,8 @@ func (b *backend) remove(ctx context.Context, sid string) error {
 	if err == nil && name != sid && b.hashIDs == hashAccept { // also one that is about to be created there
 		err = b.commands.remove(ctx, b.key(sid))
 	}
-	if err == nil && name != sid { // and the grace that a regenerate may have begun there
-		err = b.removePlain(ctx, sid, b.commands.endGrace(b.key(sid))...)
+	if err == nil && name != sid {
+		err = b.removePlain(ctx, sid, true)
 	}
 	return err
 }

@@ -229,3 +229,30 @@ func TestAGraceIsAskedForBehindTheSession(t *testing.T) {
 		}
 	}
 }
+
+// A regenerate from an id that is taken back does not bring back what was logged out meanwhile by a process that has sessions under hashes.
+func TestARegenerateThatIsTakenBackDoesNotUndoALogOut(t *testing.T) {
+	for _, topology := range lossyTopologies {
+		if !topology.scripts {
+			continue // where it may
+		}
+		t.Run(topology.name, func(t *testing.T) {
+			raw, connect := topology.start(t)
+			s := &twoProcesses{site: &site{T: t, raw: raw, config: `{"outage_time":"0s","hash_ids":"accept"}`}, network: new(network), log: captureLog(t)}
+			s.Provider = s.open(connect, s.network)
+			s.config = strings.Replace(s.config, `"accept"`, "true", 1)
+			other := &site{T: t, raw: raw, Provider: s.open(connect, nil)}
+			id, next := s.create("n", 1), newID()
+			s.network.lose(moving(topology.scripts, topology.oneServer), 1000, func() { other.destroyed(id) })
+			if _, err := s.SessionRegenerate(ctx, id, next); err == nil {
+				t.Error("SessionRegenerate succeeds")
+			}
+			s.network.heal()
+			for _, p := range []*site{s.site, other} {
+				if ok, err := p.SessionExist(ctx, id); ok || err != nil {
+					t.Errorf("SessionExist after a log-out = %v, %v", ok, err)
+				}
+			}
+		})
+	}
+}
