@@ -191,6 +191,13 @@ func (c *commands) bury(key string, mark record.Version) redis.Cmder {
 	return redis.NewStatusCmd("setex", c.tombstone(key), c.tombstoneLife, string(mark))
 }
 
+// addToTombstone is the commands that leave a tombstone, and in one that is there what moves from the key have left: their repeats
+// look for it.
+func (c *commands) addToTombstone(key string) []redis.Cmder {
+	tombstone := c.tombstone(key)
+	return []redis.Cmder{redis.NewIntCmd("append", tombstone, string(record.NewVersion())), redis.NewIntCmd("expire", tombstone, c.tombstoneLife)}
+}
+
 // loadingTime is how long ready waits for a server that loads its data.
 const loadingTime = time.Minute
 

@@ -347,7 +347,8 @@ func (b *backend) stands(ctx context.Context, sid string) (name string, err erro
 // removeOther removes what the other name of an id has, whose session was regenerated: it may be waiting to move there.
 func (b *backend) removeOther(ctx context.Context, sid, name string) error {
 	if name == sid {
-		if err := b.commands.remove(ctx, b.key(b.name(sid))); err != nil {
+		hashKey := b.key(b.name(sid))
+		if err := b.commands.do(ctx, append(b.commands.addToTombstone(hashKey), redis.NewIntCmd("del", hashKey))...); err != nil {
 			return err
 		}
 	}
@@ -373,7 +374,11 @@ func (b *backend) removePlain(ctx context.Context, sid string, logOut bool) erro
 	if !slices.ContainsFunc(there, func(cmd redis.Cmder) bool { return cmd.(*redis.IntCmd).Val() > 0 }) {
 		return nil
 	}
-	return c.do(ctx, c.bury(key, record.NewVersion()), redis.NewIntCmd("del", key), redis.NewIntCmd("del", c.taken(key)))
+	tombstone := c.addToTombstone(key)
+	if logOut {
+		tombstone = []redis.Cmder{c.bury(key, record.NewVersion())}
+	}
+	return c.do(ctx, append(tombstone, redis.NewIntCmd("del", key), redis.NewIntCmd("del", c.taken(key)))...)
 }
 
 // remove removes a session under all its names, that of its hash first: who watches the server sees its id only when it is no

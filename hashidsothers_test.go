@@ -256,3 +256,38 @@ func TestARegenerateThatIsTakenBackDoesNotUndoALogOut(t *testing.T) {
 		})
 	}
 }
+
+// Of two regenerates at once, and one of which the replies are lost, neither loses the data where the session stands under its hash.
+func TestTwoRegeneratesFromAHashLoseNothing(t *testing.T) {
+	for _, topology := range lossyTopologies {
+		t.Run(topology.name, func(t *testing.T) {
+			raw, connect := topology.start(t)
+			s := &twoProcesses{site: &site{T: t, raw: raw, config: `{"outage_time":"0s","hash_ids":"accept","regenerate_grace":"1m"}`}, network: new(network), log: captureLog(t)}
+			s.Provider, s.other = s.open(connect, s.network), s.open(connect, nil)
+			s.config = strings.Replace(s.config, `"accept"`, "true", 1)
+			all := &site{T: t, raw: raw, Provider: s.open(connect, nil)}
+			for _, times := range []int{1, 4, always} { // of the first
+				id, next, second := all.create("user", "ann"), newID(), newID()
+				s.network.lose(moving(topology.scripts, topology.oneServer), times, func() {
+					if store, err := s.other.SessionRegenerate(ctx, id, second); err != nil || store.Get(ctx, "user") != nil {
+						t.Errorf("the second regenerate: %v", err)
+					}
+				})
+				_, err := s.SessionRegenerate(ctx, id, next)
+				if len(s.network.lost) == 0 || times == 1 && err != nil {
+					t.Errorf("lost %v, error %v", s.network.lost, err)
+				}
+				s.network.heal()
+				s.network.late(t, raw)
+				is := id
+				if err == nil {
+					is = next
+					s.passes(all.Provider, id)
+				}
+				if got := all.visit(is).Get(ctx, "user"); got != "ann" {
+					t.Errorf("%d times, %v: user = %v", times, err, got)
+				}
+			}
+		})
+	}
+}

@@ -181,10 +181,7 @@ func (c *commands) copyAndRemove(ctx context.Context, oldKey, key string, l live
 		}
 	}
 	if oldKey != key {
-		// Appended: what a move from this id has left there stays, because its repeat looks for it.
-		tombstone := c.tombstone(oldKey)
-		err = c.do(forward, append(c.beginGrace(oldKey),
-			redis.NewIntCmd("append", tombstone, string(record.NewVersion())), redis.NewIntCmd("expire", tombstone, c.tombstoneLife))...)
+		err = c.do(forward, append(c.beginGrace(oldKey), c.addToTombstone(oldKey)...)...)
 	}
 	if err == nil {
 		now, err = c.place(forward, key, now, record.Empty(record.NewVersion()), l)
