@@ -142,6 +142,9 @@ func (b *backend) findEither(ctx context.Context, sid, hash string, also ...redi
 	case err != nil:
 		return stored{}, "", err
 	case e.hashed.present:
+		if e.waiting() { // its mark is about to come, or its process has ended
+			b.endMove(ctx, sid)
+		}
 		return e.hashed, hash, nil
 	case e.plain.present && b.hashIDs == hashAll, e.waiting():
 		return b.move(ctx, sid, hash, e)

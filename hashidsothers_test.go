@@ -291,3 +291,28 @@ func TestTwoRegeneratesFromAHashLoseNothing(t *testing.T) {
 		})
 	}
 }
+
+// What a process has left that ended in the middle of a move is no session: who looks for it under both names ends the move.
+func TestAMoveIsEndedByWhoFindsIt(t *testing.T) {
+	accept, all := changingOver(t, "")
+	id := accept.create("n", 1)
+	before := all.raw.Get(id).Val()
+	held := accept.visit(id)
+	all.visit(id)
+	ended := func(by string) {
+		t.Helper()
+		if left := all.raw.Get("moved:{" + id + "}").Val(); left != "moved" {
+			t.Errorf("%s has left %q", by, left)
+		}
+		all.raw.Set("moved:{"+id+"}", before, time.Hour)
+	}
+	all.raw.Set("moved:{"+id+"}", before, time.Hour)
+	set(t, held, "m", 2)
+	held.SessionRelease(ctx, nil)
+	ended("a save")
+	accept.change(id, "n", 2)
+	ended("a request")
+	if got := all.visit(id); got.Get(ctx, "n") != 2 || got.Get(ctx, "m") != 2 {
+		t.Errorf("n = %v, m = %v", got.Get(ctx, "n"), got.Get(ctx, "m"))
+	}
+}
