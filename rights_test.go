@@ -14,7 +14,6 @@ import (
 	redis "github.com/beego-session/redis"
 	"github.com/beego-session/redis/internal/redistest"
 	"github.com/beego/beego/v2/server/web/session"
-	goredis "github.com/go-redis/redis/v7"
 )
 
 // rightsFor returns what the README's table of rights has in these rows.
@@ -81,7 +80,7 @@ var uses = []struct {
 	{row: "`db_num`", does: func(u *aclUser) { u.open(`"db_num":3,`, life) }},
 	{row: "Sentinels", does: aVisit, on: func(t *testing.T) *aclUser {
 		s := redistest.StartSentinel(t, redistest.SentinelOptions{})
-		return &aclUser{T: t, config: fmt.Sprintf(`{"mode":"sentinel","save_path":%q}`, strings.Join(s.Addrs(), ";")), servers: []*redistest.Server{s.Master()}}
+		return newACLUser(t, fmt.Sprintf(`{"mode":"sentinel","save_path":%q}`, strings.Join(s.Addrs(), ";")), s.Master())
 	}},
 	{row: "a cluster", does: aVisit, on: func(t *testing.T) *aclUser {
 		c := redistest.StartCluster(t, redistest.ClusterOptions{NoReplicas: true})
@@ -89,7 +88,7 @@ var uses = []struct {
 		from := c.MasterOf(slot)
 		to := c.Nodes()[(slices.Index(c.Nodes(), from)+1)%3]
 		c.MigrateSlot(slot, from, to)
-		return &aclUser{T: t, config: fmt.Sprintf(`{"mode":"cluster","key_prefix":"{moves}","save_path":%q}`, strings.Join(c.Addrs(), ";")), servers: c.Nodes()}
+		return newACLUser(t, fmt.Sprintf(`{"mode":"cluster","key_prefix":"{moves}","save_path":%q}`, strings.Join(c.Addrs(), ";")), c.Nodes()...)
 	}},
 	{row: withoutScripts, does: func(u *aclUser) {
 		id := newID()
@@ -98,17 +97,135 @@ var uses = []struct {
 	}},
 }
 
+// options are what the README says to need no more than every site does, and with user_key no more than that.
+var options = map[string]func(*aclUser){
+	"max_age and life times": func(u *aclUser) {
+		p := u.open(`"max_age":"2h",`, life)
+		id, next := newID(), newID()
+		twoVisits(p, id, "uid", "ann")
+		for _, filler := range []string{"", strings.Repeat("x", 40<<10), ""} {
+			twoVisits(p, id, "filler", filler)
+			for _, change := range []func(*redis.SessionStore){
+				func(s *redis.SessionStore) { s.NoActivity(ctx) },
+				func(s *redis.SessionStore) { _ = s.SetLifeTime(ctx, month) },
+				func(s *redis.SessionStore) { s.NoActivity(ctx) },
+				func(s *redis.SessionStore) { s.ResetAge(ctx) },
+			} {
+				store := u.readStore(p, id)
+				change(store)
+				set(u, store, "n", newID())
+				store.SessionRelease(ctx, nil)
+			}
+		}
+		u.ok(second(p.SessionRegenerate(ctx, id, next)))
+		u.grow(next, 2*time.Hour)
+		u.read(p, next)
+		if u.raw.Exists(next).Val() != 0 {
+			u.Error("the session has not ended")
+		}
+		forever := u.open("", 0)
+		twoVisits(forever, id, "uid", "ann")
+		store := u.readStore(forever, id)
+		store.NoActivity(ctx)
+		set(u, store, "n", 1)
+		store.SessionRelease(ctx, nil)
+		u.ok(store.SetLifeTime(ctx, time.Hour))
+		store.SessionRelease(ctx, nil)
+	},
+	"regenerate_grace": func(u *aclUser) {
+		p := u.open(`"regenerate_grace":"1m",`, life)
+		id, next := newID(), newID()
+		twoVisits(p, id, "uid", "ann")
+		u.ok(second(p.SessionRegenerate(ctx, id, next)))
+		u.passes(p, id)
+		u.ok(second(p.SessionRegenerate(ctx, id, newID())))
+		u.ok(p.SessionDestroy(ctx, id))
+		u.ok(p.SessionDestroy(ctx, next))
+	},
+	"hash_ids": func(u *aclUser) {
+		plain, accept, all := u.open("", life), u.open(`"hash_ids":"accept",`, life), u.open(`"hash_ids":true,`, life)
+		id, next, last := newID(), newID(), newID()
+		twoVisits(plain, id, "uid", "ann")
+		for _, p := range []*redis.Provider{accept, all, accept, all} {
+			if found, err := p.SessionExist(ctx, id); !found {
+				u.Errorf("the session is not found: %v", err)
+			}
+			twoVisits(p, id, "uid", "ann")
+		}
+		if u.raw.Exists(hashed(id)).Val() != 1 {
+			u.Error("the session is not under its hash")
+		}
+		u.ok(second(accept.SessionRegenerate(ctx, id, next)))
+		u.ok(second(all.SessionRegenerate(ctx, next, last)))
+		u.ok(all.SessionDestroy(ctx, last))
+		twoVisits(plain, id, "uid", "ann")
+		u.ok(accept.SessionDestroy(ctx, id))
+	},
+	"encryption_keys_file": func(u *aclUser) {
+		p := u.open(fmt.Sprintf(`"encryption_keys_file":%q,`, keysFile(u, newKey())), life)
+		id, next := newID(), newID()
+		twoVisits(u.open("", life), id, "uid", "ann")
+		twoVisits(p, id, "uid", "ann")
+		for _, filler := range []string{"", strings.Repeat("x", 40<<10), ""} {
+			twoVisits(p, id, "filler", filler)
+		}
+		u.ok(second(p.SessionRegenerate(ctx, id, next)))
+		if _, err := u.open("", life).SessionRegenerate(ctx, next, id); err == nil {
+			u.Error("the session is not encrypted")
+		}
+		u.ok(p.SessionDestroy(ctx, next))
+	},
+	"on_undecodable and on_outage": func(u *aclUser) {
+		p := u.open(`"on_undecodable":"new","on_outage":"anonymous",`, life)
+		id := newID()
+		u.put(id, "no session")
+		twoVisits(p, id, "uid", "ann")
+		u.ok(second(p.SessionRegenerate(ctx, id, newID())))
+	},
+	"merge functions and updates": func(u *aclUser) {
+		p := u.open("", life)
+		p.MergeKey("uid", redis.Larger)
+		id := newID()
+		twoVisits(p, id, "uid", "ann")
+		twoVisits(p, id, "uid", "bob")
+		u.ok(update(u.read(p, id), add("n", 1)))
+	},
+}
+
+func second[T any](_ T, err error) error { return err }
+
+func TestOptionsNeedNoMoreRights(t *testing.T) {
+	captureLog(t)
+	one := redistest.Start(t)
+	for name, does := range options {
+		for _, row := range []string{everySite, "`user_key`"} {
+			t.Run(name+" for "+row, func(t *testing.T) {
+				u := newACLUser(t, fmt.Sprintf(`{"save_path":%q}`, one.Addr()), one)
+				if row != everySite {
+					u.more = `"user_key":"uid",`
+				}
+				if refused := u.refused(rightsFor(t, everySite, row), does); refused != nil {
+					t.Errorf("%q are refused", refused)
+				}
+			})
+		}
+	}
+}
+
 // aclUser is an ACL user of some servers.
 type aclUser struct {
-	*testing.T
-	config  string
-	raw     goredis.UniversalClient
+	*site
+	more    string // configured beside what a test asks for
 	servers []*redistest.Server
+}
+
+func newACLUser(t *testing.T, config string, servers ...*redistest.Server) *aclUser {
+	return &aclUser{site: &site{T: t, config: config, raw: servers[0].Client()}, servers: servers}
 }
 
 func (u *aclUser) open(more string, life int64) *redis.Provider {
 	p := new(redis.Provider)
-	_ = p.SessionInit(ctx, life, strings.Replace(u.config, "{", `{"username":"app","password":"secret",`+more, 1))
+	_ = p.SessionInit(ctx, life, strings.Replace(u.config, "{", `{"username":"app","password":"secret",`+u.more+more, 1))
 	return p
 }
 
@@ -162,11 +279,10 @@ func TestTheReadmeNamesJustTheRightsThatAreNeeded(t *testing.T) {
 	one := redistest.Start(t)
 	for _, use := range uses {
 		t.Run(use.row, func(t *testing.T) {
-			u := &aclUser{T: t, config: fmt.Sprintf(`{"save_path":%q}`, one.Addr()), servers: []*redistest.Server{one}}
+			u := newACLUser(t, fmt.Sprintf(`{"save_path":%q}`, one.Addr()), one)
 			if use.on != nil {
 				u = use.on(t)
 			}
-			u.raw = u.servers[0].Client()
 			of := rightsFor(t, use.row)
 			all := append(rightsFor(t, everySite), of...)
 			var refusable []string

@@ -64,19 +64,65 @@ func TestRoundTripsOfARequest(t *testing.T) {
 		}},
 		{"a regenerate", 1, regenerate},
 	} {
-		// On a machine that stalls for 20 ms within a request, that one request asks twice.
-		least := 100
-		for range 20 {
-			before := proxy.RoundTrips()
-			row.do()
-			least = min(least, proxy.RoundTrips()-before)
-		}
-		if least != row.want {
-			t.Errorf("%s: %d round trips, want %d", row.name, least, row.want)
+		if got := leastRoundTrips(proxy, row.do); got != row.want {
+			t.Errorf("%s: %d round trips, want %d", row.name, got, row.want)
 		}
 	}
 	if n := start().Get(ctx, "n"); n != 20 {
 		t.Errorf("n = %v, want 20", n)
+	}
+}
+
+// leastRoundTrips returns how many round trips something takes that is done 20 times: on a machine that stalls for 20 ms within a
+// request, that one request asks twice.
+func leastRoundTrips(proxy *redistest.ProxyT, do func()) int {
+	least := 100
+	for range 20 {
+		before := proxy.RoundTrips()
+		do()
+		least = min(least, proxy.RoundTrips()-before)
+	}
+	return least
+}
+
+func TestRoundTripsOfHashedAndEncryptedSessions(t *testing.T) {
+	server := redistest.Start(t)
+	proxy := redistest.Proxy(t, server.Addr())
+	s := &site{T: t, config: fmt.Sprintf(`{"save_path":%q}`, proxy.Addr()), raw: server.Client()}
+	s.Provider = open(t, s.config, life)
+	with := func(option string) *site { return &site{t, s.config, s.raw, s.with(option, life)} }
+	accept, all := with(`"hash_ids":"accept"`), with(`"hash_ids":true`)
+	encrypted := with(fmt.Sprintf(`"encryption_keys_file":%q`, keysFile(t, newKey())))
+	for _, on := range []*site{s, accept, all, encrypted} { // for which the server parses the scripts
+		on.regenerated(on.create("n", 0))
+	}
+	all.visit(s.create("n", 0))
+
+	plain := s.create("n", 0)
+	hash := all.create("n", 0)
+	sealed := encrypted.create("n", 0)
+	still := make(chan string, 20) // sessions that are yet to move
+	for range cap(still) {
+		still <- s.create("n", 0)
+	}
+	for _, row := range []struct {
+		name string
+		want int
+		do   func()
+	}{
+		{"with accept, a request of a session under its id", 1, func() { accept.visit(plain) }},
+		{"with accept, one of a session under its hash", 1, func() { accept.visit(hash) }},
+		{"with true, a request of a session under its hash", 1, func() { all.visit(hash) }},
+		{"with true, one whose session moves to its hash", 7, func() { all.visit(<-still) }},
+		{"with true, one whose session has expired", 2, func() { _, _ = all.SessionExist(ctx, newID()) }},
+		{"a regenerate under hashes", 3, func() { hash = all.regenerated(hash) }},
+		{"a request of an encrypted session", 1, func() { encrypted.visit(sealed) }},
+		{"one that writes it", 2, func() { encrypted.change(sealed, "n", newID()) }},
+		{"a regenerate of it", 3, func() { sealed = encrypted.regenerated(sealed) }},
+	} {
+		if got := leastRoundTrips(proxy, row.do); got != row.want {
+			t.Errorf("%s: %d round trips, want %d", row.name, got, row.want)
+		}
 	}
 }
 
