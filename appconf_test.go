@@ -4,12 +4,6 @@ package redis_test
 
 import (
 	"fmt"
-	"net/http"
-	"net/http/cookiejar"
-	"net/http/httptest"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -35,16 +29,8 @@ func TestASiteIsConfiguredByItsAppConf(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			m := miniredis.RunT(t)
 			m.RequireAuth("secret")
-			file := filepath.Join(t.TempDir(), "app.conf")
-			conf := "appname = test\nrunmode = prod\nsessionon = true\nsessionprovider = redis\n" + strings.ReplaceAll(line, "ADDR", m.Addr()) + "\n"
-			if err := os.WriteFile(file, []byte(conf), 0o600); err != nil {
-				t.Fatal(err)
-			}
-			child := exec.Command(os.Args[0], "-test.run=^TestAppConfSite$", "-test.v")
-			child.Env = append(os.Environ(), "APP_CONF="+file, "TEST_SESSION_CONFIG="+m.Addr()+",100,secret")
-			if out, err := child.CombinedOutput(); err != nil {
-				t.Fatalf("%v\n%s", err, out)
-			}
+			visit(t, startApplication(t, "TestCountingApplication", appConf(t, strings.ReplaceAll(line, "ADDR", m.Addr())),
+				"TEST_SESSION_CONFIG="+m.Addr()+",100,secret"))
 			keys := sessions(m.Keys())
 			if len(keys) != 1 || strings.HasPrefix(keys[0], "shop:") != (name == "JSON") {
 				t.Errorf("the keys are %q", keys)
@@ -76,40 +62,12 @@ func counter(ctx *webcontext.Context) {
 	_ = ctx.Output.Body([]byte(fmt.Sprint(visits + 1)))
 }
 
-func TestAppConfSite(t *testing.T) {
-	file := os.Getenv("APP_CONF")
-	if file == "" {
-		t.Skip("is run by TestASiteIsConfiguredByItsAppConf, in a process of its own")
-	}
-	if err := web.LoadAppConfig("ini", file); err != nil {
-		t.Fatal(err)
-	}
-	web.Get("/*", counter)
-	web.InitBeegoBeforeTest(file)
-	server := httptest.NewServer(web.BeeApp.Handlers)
-	defer server.Close()
-	visit(t, server.URL)
-}
-
 // visit is a user who comes back, logs in and out.
 func visit(t *testing.T, url string) {
-	jar, err := cookiejar.New(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	browser := &http.Client{Jar: jar}
+	browser := newBrowser(t, url)
 	for i, step := range []struct{ path, want string }{
 		{"/", "1"}, {"/", "2"}, {"/login", "3"}, {"/", "4"}, {"/logout", "1"}, {"/", "1"}, {"/", "2"},
 	} {
-		response, err := browser.Get(url + step.path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		body := make([]byte, 16)
-		n, _ := response.Body.Read(body)
-		_ = response.Body.Close()
-		if got := string(body[:n]); got != step.want {
-			t.Fatalf("step %d: %s shows %q, want %q", i, step.path, got, step.want)
-		}
+		browser.sees(fmt.Sprint("step ", i), step.path, step.want)
 	}
 }

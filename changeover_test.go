@@ -3,25 +3,15 @@
 package redis_test
 
 import (
-	"bufio"
 	"fmt"
-	"io"
 	"math/rand/v2"
-	"net/http"
-	"net/http/cookiejar"
-	"net/http/httptest"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 
 	redis "github.com/beego-session/redis"
 	"github.com/beego-session/redis/internal/redistest"
-	"github.com/beego/beego/v2/server/web"
 )
 
 // TestKeysAreChangedUnderLoad has users at three processes while these are changed one after the other. At every request the user
@@ -180,25 +170,14 @@ func TestABrowserThroughAChangeOfKeys(t *testing.T) {
 	s := &site{T: t, raw: server.Client()}
 	files := []string{keysFile(t), keysFile(t)}
 	first, second := newKey(), newKey()
-	plain := application(t, fmt.Sprintf(`{"save_path":%q}`, server.Addr()))
-	jar, err := cookiejar.New(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	browser, visits := &http.Client{Jar: jar}, 0
+	plain := countingSite(t, fmt.Sprintf(`{"save_path":%q}`, server.Addr()))
+	browser, visits := newBrowser(t, ""), 0
 	visit := func(urls ...string) {
 		t.Helper()
 		for _, url := range urls {
 			for _, path := range []string{"/", "/", "/login", "/"} {
-				response, err := browser.Get(url + path)
-				if err != nil {
-					t.Fatal(err)
-				}
-				body, _ := io.ReadAll(response.Body)
-				_ = response.Body.Close()
-				if visits++; string(body) != fmt.Sprint(visits) {
-					t.Fatalf("%s shows %q at visit %d", path, body, visits)
-				}
+				visits++
+				browser.sees("the next visit", url+path, visits)
 			}
 		}
 	}
@@ -213,7 +192,7 @@ func TestABrowserThroughAChangeOfKeys(t *testing.T) {
 	var apps []string
 	for _, file := range files {
 		writeKeys(t, file, "write plain", first)
-		apps = append(apps, application(t, encrypting(fmt.Sprintf(`{"save_path":%q}`, server.Addr()), file)))
+		apps = append(apps, countingSite(t, encrypting(fmt.Sprintf(`{"save_path":%q}`, server.Addr()), file)))
 		visit(append(apps, plain)...)
 	}
 	change := func(lines ...string) {
@@ -235,48 +214,4 @@ func TestABrowserThroughAChangeOfKeys(t *testing.T) {
 	}
 	change("refuse plain", second)
 	visit(apps...)
-}
-
-// application starts a beego application in a process of its own, and returns its URL.
-func application(t *testing.T, config string) (url string) {
-	file := filepath.Join(t.TempDir(), "app.conf")
-	conf := "appname = test\nrunmode = prod\nsessionon = true\nsessionprovider = redis\nSessionProviderConfig = " + config + "\n"
-	if err := os.WriteFile(file, []byte(conf), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	child := exec.Command(os.Args[0], "-test.run=^TestApplication$", "-test.v")
-	child.Env = append(os.Environ(), "APPLICATION="+file)
-	stdin, stdout := must(child.StdinPipe()), must(child.StdoutPipe())
-	child.Stderr = os.Stderr
-	if err := child.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = stdin.Close()
-		_ = child.Wait()
-	})
-	for lines := bufio.NewScanner(stdout); lines.Scan(); {
-		if url, ok := strings.CutPrefix(lines.Text(), "serving at "); ok {
-			go func() { _, _ = io.Copy(io.Discard, stdout) }()
-			return url
-		}
-	}
-	t.Fatal("the application does not start")
-	return ""
-}
-
-func TestApplication(t *testing.T) {
-	file := os.Getenv("APPLICATION")
-	if file == "" {
-		t.Skip("is run by other tests, in a process of its own")
-	}
-	if err := web.LoadAppConfig("ini", file); err != nil {
-		t.Fatal(err)
-	}
-	web.Get("/*", counter)
-	web.InitBeegoBeforeTest(file)
-	server := httptest.NewServer(web.BeeApp.Handlers)
-	defer server.Close()
-	fmt.Println("serving at", server.URL)
-	_, _ = io.Copy(io.Discard, os.Stdin) // until the parent is done
 }

@@ -4,14 +4,7 @@ package redis_test
 
 import (
 	"fmt"
-	"io"
-	"net/http"
-	"net/http/cookiejar"
 	"net/http/httptest"
-	"os"
-	"os/exec"
-	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -22,12 +15,7 @@ import (
 )
 
 func TestLifeTimesOfASite(t *testing.T) {
-	child := exec.Command(os.Args[0], "-test.run=^TestLifeTimesSite$", "-test.v")
-	child.Env = append(os.Environ(), "LIFE_TIMES_SITE=1")
-	out, err := child.CombinedOutput()
-	if err != nil || !strings.Contains(string(out), "--- PASS") {
-		t.Fatalf("%v\n%s", err, out)
-	}
+	inOwnProcess(t, "TestLifeTimesSite")
 }
 
 // countingShop counts the visits of a session. A log-in draws a new id and begins the age anew, and may be remembered.
@@ -59,60 +47,13 @@ func countingShop(c *webcontext.Context) {
 	_ = c.Output.Body([]byte(fmt.Sprint(visits)))
 }
 
-// browser has the cookies of one user.
-type browser struct {
-	*testing.T
-	http.Client
-	url string
-}
-
-func newBrowser(t *testing.T, url string) *browser {
-	jar, err := cookiejar.New(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &browser{t, http.Client{Jar: jar}, url}
-}
-
-// sees checks how many visits a page shows.
-func (b *browser) sees(what, path string, visits int) {
-	b.Helper()
-	response, err := b.Get(b.url + path)
-	if err != nil {
-		b.Fatal(err)
-	}
-	body, err := io.ReadAll(response.Body)
-	_ = response.Body.Close()
-	if got := string(body); got != fmt.Sprint(visits) || err != nil {
-		b.Errorf("%s: %s shows %q, want %d", what, path, got, visits)
-	}
-}
-
-func (b *browser) session() string {
-	request, _ := http.NewRequest(http.MethodGet, b.url, nil)
-	cookies := b.Jar.Cookies(request.URL)
-	if len(cookies) != 1 {
-		b.Fatalf("cookies %v", cookies)
-	}
-	return cookies[0].Value
-}
-
 func TestLifeTimesSite(t *testing.T) {
-	if os.Getenv("LIFE_TIMES_SITE") == "" {
-		t.Skip("is run by TestLifeTimesOfASite, in a process of its own")
-	}
-	m := miniredis.RunT(t)
-	file := filepath.Join(t.TempDir(), "app.conf")
-	conf := fmt.Sprintf("appname = test\nrunmode = prod\nsessionon = true\nsessionprovider = redis\nsessiongcmaxlifetime = %d\n"+
-		"sessioncookielifetime = %d\nsessionproviderconfig = {\"save_path\":%q}\n", life, int(month.Seconds()), m.Addr())
-	if err := os.WriteFile(file, []byte(conf), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := web.LoadAppConfig("ini", file); err != nil {
-		t.Fatal(err)
-	}
-	web.Get("/*", countingShop)
-	web.InitBeegoBeforeTest(file)
+	var m *miniredis.Miniredis
+	startBeego(t, func() string {
+		m = miniredis.RunT(t)
+		return appConf(t, fmt.Sprintf("sessiongcmaxlifetime = %d", life), fmt.Sprintf("sessioncookielifetime = %d", int(month.Seconds())),
+			"SessionProviderConfig = "+m.Addr())
+	}, func() { web.Get("/*", countingShop) })
 	server := httptest.NewServer(web.BeeApp.Handlers)
 	defer server.Close()
 

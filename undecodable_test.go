@@ -3,17 +3,10 @@
 package redis_test
 
 import (
-	"bufio"
 	"context"
 	"encoding/gob"
 	"fmt"
-	"io"
-	"net/http"
-	"net/http/cookiejar"
-	"net/http/httptest"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
@@ -457,18 +450,11 @@ func (shopB) shown(ctx *webcontext.Context) string {
 }
 
 func TestShopOfAVersion(t *testing.T) {
-	file := os.Getenv("SHOP_CONF")
-	if file == "" {
-		t.Skip("is run by TestTwoVersionsOfAProgramShareSessions, in processes of their own")
-	}
 	version := shop(shopA{})
 	if os.Getenv("SHOP_VERSION") == "b" {
 		version = shopB{}
 	}
-	if err := web.LoadAppConfig("ini", file); err != nil {
-		t.Fatal(err)
-	}
-	web.Get("/*", func(ctx *webcontext.Context) {
+	page := func(ctx *webcontext.Context) {
 		switch ctx.Request.URL.Path {
 		case "/buy":
 			version.buy(ctx)
@@ -483,69 +469,19 @@ func TestShopOfAVersion(t *testing.T) {
 			web.GlobalSessions.SessionDestroy(ctx.ResponseWriter, ctx.Request)
 		}
 		_ = ctx.Output.Body([]byte(version.shown(ctx)))
-	})
-	web.InitBeegoBeforeTest(file)
-	server := httptest.NewServer(web.BeeApp.Handlers)
-	defer server.Close()
-	fmt.Println("serves at", server.URL)
-	_, _ = io.Copy(io.Discard, os.Stdin) // until the test has ended
-}
-
-// startVersion runs a version of the shop, and returns its address.
-func startVersion(t *testing.T, version, conf string) (url string) {
-	child := exec.Command(os.Args[0], "-test.run=^TestShopOfAVersion$")
-	child.Env = append(os.Environ(), "SHOP_CONF="+conf, "SHOP_VERSION="+version)
-	child.Stderr = os.Stderr
-	in, err := child.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
 	}
-	out, err := child.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := child.Start(); err != nil {
-		t.Fatal(err)
-	}
-	lines := bufio.NewScanner(out)
-	for url == "" && lines.Scan() {
-		_, url, _ = strings.Cut(lines.Text(), "serves at ")
-	}
-	t.Cleanup(func() {
-		_ = in.Close()
-		_, _ = io.Copy(io.Discard, out)
-		_ = child.Wait()
-	})
-	if url == "" {
-		t.Fatal("the shop does not serve")
-	}
-	return url
+	startBeego(t, given, func() { web.Get("/*", page) })
+	serve()
 }
 
 func TestTwoVersionsOfAProgramShareSessions(t *testing.T) {
 	m := miniredis.RunT(t)
-	conf := filepath.Join(t.TempDir(), "app.conf")
-	lines := "appname = test\nrunmode = prod\nsessionon = true\nsessionprovider = redis\nSessionProviderConfig = " + m.Addr() + "\n"
-	if err := os.WriteFile(conf, []byte(lines), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	a, b := startVersion(t, "a", conf), startVersion(t, "b", conf)
-	jar, err := cookiejar.New(nil) // which takes both for the same site, as they differ in the port only
-	if err != nil {
-		t.Fatal(err)
-	}
-	browser := &http.Client{Jar: jar}
+	conf := appConf(t, "SessionProviderConfig = "+m.Addr())
+	a, b := startApplication(t, "TestShopOfAVersion", conf, "SHOP_VERSION=a"), startApplication(t, "TestShopOfAVersion", conf, "SHOP_VERSION=b")
+	browser := newBrowser(t, "")
 	get := func(url, want string) {
 		t.Helper()
-		response, err := browser.Get(url)
-		if err != nil {
-			t.Fatal(err)
-		}
-		body, err := io.ReadAll(response.Body)
-		_ = response.Body.Close()
-		if err != nil || response.StatusCode != http.StatusOK || string(body) != want {
-			t.Fatalf("%s: %d, %s, %v; want %s", url[len(a):], response.StatusCode, body, err, want)
-		}
+		browser.sees("a page", url, want)
 	}
 	get(a+"/", "<nil> <nil> <nil>")
 	for n := range 5 {
