@@ -68,7 +68,7 @@ const minTombstoneLife = 300
 const (
 	tombstones  = "gone:{"
 	temporaries = "save:{"
-	removals    = "moved:{" // where no scripts can be run
+	removals    = "moved:{" // where no scripts can be run, or on the way to a hash
 	surveys     = "survey:" // in the place of sessions
 	indexes     = "user:{"  // of a user in the place of a session
 	graces      = "grace:{"

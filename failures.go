@@ -28,7 +28,7 @@ const (
 	KindTimeout     Kind = "timeout"     // there was no answer in time, no free connection, or no end of other requests of the session
 	KindCanceled    Kind = "canceled"    // the caller's context was cancelled
 	KindRefused     Kind = "refused"     // the server answered with an error
-	KindUndecodable Kind = "undecodable" // what is stored is no session, has a type that this program does not know, or cannot be decrypted
+	KindUndecodable Kind = "undecodable" // what is stored is no session, has a type that this program does not know, or knows otherwise, or cannot be decrypted
 	KindUnencodable Kind = "unencodable" // an entry could not be encoded: its change is lost, the others are saved
 	KindVanished    Kind = "vanished"    // a session that was changed no longer exists, and nobody is known to have destroyed it
 	KindTooLarge    Kind = "too_large"   // a session grew beyond max_session_bytes, and was not saved
@@ -89,11 +89,12 @@ func (f Failure) LogValue() slog.Value {
 
 // OnError has a function called for each failure that no caller can be told: a release that could not save or renew, an
 // entry that could not be encoded, a session that grew too large or is gone, sessions that could not be counted or entered in the
-// index of their user, a look at Redis that failed and without which a request goes on, by on_outage, a file of encryption keys that
-// is not right any more, and, once for each, a type whose values do not decode here. ctx has the values of the request's context, and
-// is not cancelled. The function runs in the request, but for a file of keys, which is none's, and several may be in it at a time. It
-// may do anything with the provider and the session, and Close does not wait for it. With nil, as at first, failures are logged to
-// session.SLogger: five of a kind in a second, and how many there were beyond these.
+// index of their user; a look at Redis that failed and without which a request goes on (on_outage), a value that is replaced by an
+// empty session (on_undecodable), and, once for each, a type whose values do not decode here; a merge function that fails, a
+// function of LifeTime that gives what cannot be, and a file of encryption keys that is not right any more. ctx has the values of
+// the request's context, and is not cancelled. The function runs in the request, but for a file of keys, which is none's, and several
+// may be in it at a time. It may do anything with the provider and the session, and Close does not wait for it. With nil, as at
+// first, failures are logged to session.SLogger: five of a kind in a second, and how many there were beyond these.
 func (p *Provider) OnError(f func(ctx context.Context, failure Failure)) {
 	if f == nil {
 		p.failures.hook.Store(nil)

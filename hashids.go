@@ -278,7 +278,7 @@ func (s *SessionStore) follow(ctx context.Context, version record.Version) (beca
 	if !now.present || stands == s.name() {
 		return gone, "", nil
 	}
-	s.moved.Store(true)
+	s.hashed.Store(true)
 	if values, err := b.decode(s.key(), now.value); err == nil { // which this process may have entered under the id
 		b.unlistID(ctx, b.userOf(values), s.sid)
 	}
@@ -309,7 +309,7 @@ func (b *backend) regenerateID(ctx context.Context, oldsid, sid string, l lives,
 		found, values, err = b.regenerate(ctx, "", name, l, failures)
 		return name, found, values, err
 	}
-	old, err := b.stands(ctx, oldsid)
+	old, err := b.nameOf(ctx, oldsid)
 	if err != nil {
 		return "", stored{}, nil, err
 	}
@@ -332,8 +332,8 @@ func (b *backend) regenerateID(ctx context.Context, oldsid, sid string, l lives,
 	return name, found, values, err
 }
 
-// stands returns the name under which a session stands that is to be regenerated.
-func (b *backend) stands(ctx context.Context, sid string) (name string, err error) {
+// nameOf returns the name under which a session stands that is to be regenerated.
+func (b *backend) nameOf(ctx context.Context, sid string) (name string, err error) {
 	name = b.name(sid)
 	if b.hashIDs == hashAll {
 		if found, err := b.commands.read(ctx, b.key(name)); err != nil || found.present {

@@ -162,7 +162,7 @@ func (s *SessionStore) timed(t timing) {
 func (s *SessionStore) NoActivity(context.Context) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.passive = true
+	s.inactive = true
 }
 
 // life returns the life time of the session as it is to be saved. The caller holds mu.
@@ -175,8 +175,8 @@ func (s *SessionStore) life(l lives) int64 {
 
 // time says how long the session is to live that a draft saves. The caller holds mu.
 func (s *SessionStore) time(d *draft, l lives) {
-	d.ended = s.backend.agedOut(d.base.value) && !s.set.newAge
-	if d.life = l.now(d.value); s.passive && d.base.present && s.set.ownLife == nil {
+	d.past = s.backend.agedOut(d.base.value) && !s.set.newAge
+	if d.life = l.now(d.value); s.inactive && d.base.present && s.set.ownLife == nil {
 		d.life = keepLife
 	}
 }
@@ -220,7 +220,7 @@ func (b *backend) renew(ctx context.Context, sid string, value record.Value, l l
 
 // renewable tells whether the life time is due to be renewed. The caller holds mu.
 func (s *SessionStore) renewable(l lives) bool {
-	return !s.passive && !s.backend.agedOut(s.base.value) && s.backend.overdue(s.base, l)
+	return !s.inactive && !s.backend.agedOut(s.base.value) && s.backend.overdue(s.base, l)
 }
 
 // lifeHook is the function of LifeTime. It outlives a SessionInit.

@@ -15,10 +15,10 @@ import (
 	"github.com/go-redis/redis/v7"
 )
 
-// Sessions returns the ids of all sessions, in no order; with hash_ids, of those whose ids are hashed, "sha256:" and the hash. It asks for some hundred at a time, with SCAN on one master after
-// the other, so that neither a server nor this process is busy with all of them at once; the time limit is that of each step.
-// A session that is there all the while is among them, and one that comes or goes meanwhile may be. Without a key_prefix, keys
-// of other programs are taken for sessions where they look like ids.
+// Sessions returns the ids of all sessions, in no order; with hash_ids, "sha256:" and the hash of those that are hashed. It asks for
+// some hundred at a time, with SCAN on one master after the other, so that neither a server nor this process is busy with all of
+// them at once; the time limit is that of each step. A session that is there all the while is among them, and one that comes or
+// goes meanwhile may be. Without a key_prefix, keys of other programs are taken for sessions where they look like ids.
 //
 // None comes twice, with two exceptions. In a cluster one may that moves to another master meanwhile, and may also be left
 // out. And one may where nearly all other sessions are removed meanwhile: more than 99.99 % of several hundred thousand. If a

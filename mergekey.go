@@ -68,7 +68,7 @@ func (m *mergeFuncs) all() map[any]mergeFunc {
 type merging struct {
 	of        map[any]mergeFunc
 	theirs    record.Value // what others saved, and
-	moves     int          // those of the store, for which
+	revision  int          // that of the store, for which
 	results   map[any]*mergeCall
 	wanted    map[any]*mergeCall
 	failed    map[any]struct{} // keys of which the later release wins
@@ -86,9 +86,9 @@ type mergeCall struct {
 func (m *merging) Error() string { return "merge functions are to be called" }
 
 // begin takes care that no results are used but those of what others saved and of the store as it is.
-func (m *merging) begin(theirs record.Value, moves int) {
-	if m.theirs != theirs || m.moves != moves {
-		m.theirs, m.moves, m.results = theirs, moves, nil
+func (m *merging) begin(theirs record.Value, revision int) {
+	if m.theirs != theirs || m.revision != revision {
+		m.theirs, m.revision, m.results = theirs, revision, nil
 	}
 	m.wanted = nil
 }

@@ -242,7 +242,7 @@ func (p *Provider) SessionRead(ctx context.Context, sid string) (session.Store, 
 	if found.value.OwnLife() != 0 {
 		b.requests.ownLives.Store(true)
 	}
-	return &SessionStore{backend: b, sid: sid, stands: found.name, values: values, base: found.stored, gone: removed}, nil
+	return &SessionStore{backend: b, sid: sid, firstName: found.name, values: values, base: found.stored, gone: removed}, nil
 }
 
 // SessionRegenerate moves a session to a new id with a full life time, and returns it: in one step, or in a cluster by a
@@ -266,7 +266,7 @@ func (p *Provider) SessionRegenerate(ctx context.Context, oldsid, sid string) (s
 	}
 	store := &SessionStore{backend: b, sid: sid}
 	err = b.exclusively(ctx, oldsid, func(ctx context.Context) (err error) {
-		store.stands, store.base, store.values, err = b.regenerateID(ctx, oldsid, sid, b.lives(asked), &failures)
+		store.firstName, store.base, store.values, err = b.regenerateID(ctx, oldsid, sid, b.lives(asked), &failures)
 		return err
 	})
 	if err != nil {

@@ -240,7 +240,9 @@ func judge(reply any) (v verdict, found record.Value) {
 
 // removeCopied deletes a session that still is what was copied, and returns what it has deleted. version is that of the
 // copy. doubtful tells of an error that the session may be deleted all the same.
-func (c *commands) removeCopied(ctx context.Context, key string, copied record.Value, version record.Version, before ...redis.Cmder) (v verdict, found record.Value, doubtful bool, err error) {
+func (c *commands) removeCopied(ctx context.Context, key string, copied record.Value, version record.Version, before ...redis.Cmder) (
+	v verdict, found record.Value, doubtful bool, err error,
+) {
 	if !c.scriptless() {
 		tail, start := ending(copied)
 		remove := run{

@@ -130,7 +130,7 @@ func (s *saving) reread(ctx context.Context) (verdict, record.Value, error) {
 	return s.settled(now.value)
 }
 
-// expiring appends the words of SET for a life time, or 'KEEP', which save.lua knows.
+// expiring appends the words of SET for a life time, or 'keep', which save.lua knows.
 func expiring(args []any, life int64) []any {
 	switch life {
 	case 0:

@@ -26,12 +26,12 @@ var _ session.Store = (*SessionStore)(nil)
 // SessionStore is a session as one request sees it: a copy in memory, from Provider's SessionRead or SessionRegenerate,
 // whose changes SessionRelease brings into Redis. Its methods may be called at the same time.
 type SessionStore struct {
-	backend *backend
-	sid     string
-	stands  string      // the name under which the session was found, or is created
-	moved   atomic.Bool // from there to its hash
-	passing bool        // it stands for no session: it is never saved, and that is told to nobody
-	view    bool        // of an Update, which alone saves it
+	backend   *backend
+	sid       string
+	firstName string      // the name under which the session was found, or is created
+	hashed    atomic.Bool // it has moved from there to its hash
+	passing   bool        // it stands for no session: it is never saved, and that is told to nobody
+	view      bool        // of an Update, which alone saves it
 
 	mu       sync.Mutex // protects what follows
 	values   map[any]any
@@ -39,13 +39,13 @@ type SessionStore struct {
 	set      timing              // what SetLifeTime and ResetAge have set since base
 	edits    edits               // what Set, Delete and Flush did to values since base, or since the last draft in doubtful
 	doubtful []draft             // saves since base of which it is not known whether they were done, the oldest first
-	moves    int                 // how often base and doubtful have changed
+	revision int                 // how often base and doubtful have changed
 	updates  map[*edits]struct{} // which note edits as well, for an Update that is under way
 	shared   map[any]struct{}    // keys whose value a handler holds too and may change in place
 	gone     bool                // the session existed and does no longer: it is never saved
 	told     bool                // that its changes are lost
 	refused  bool                // and told so, because it is too large; until something is set or deleted
-	passive  bool                // the request is no use of the session
+	inactive bool                // the request is no use of the session
 	unfit    map[any]error       // keys of which it was told that they cannot be encoded, until they are set or deleted
 }
 
@@ -132,18 +132,19 @@ func (s *SessionStore) SessionID(context.Context) string { return s.sid }
 
 // name is under which name the session stands.
 func (s *SessionStore) name() string {
-	if s.moved.Load() {
+	if s.hashed.Load() {
 		return s.backend.name(s.sid)
 	}
-	return s.stands
+	return s.firstName
 }
 
 func (s *SessionStore) key() string { return s.backend.key(s.name()) }
 
 // SessionRelease saves what the request changed into the session as it now stands in Redis, in one atomic step, and
 // creates the session if it is new. A session that was only read has its life time renewed when that is due. One that
-// was destroyed, regenerated or has expired meanwhile stays so. It does not heed the cancellation of ctx. It may be
-// called several times: the store then has what others saved meanwhile, so that values have to be got again. An error goes to the provider's OnError, as beego's interface has no place for it.
+// was destroyed, regenerated or has expired meanwhile stays so. It does not heed the cancellation of ctx. It may be called
+// several times: the store then has what others saved meanwhile, so that values have to be got again. An error goes to the
+// provider's OnError, as beego's interface has no place for it.
 func (s *SessionStore) SessionRelease(ctx context.Context, _ http.ResponseWriter) {
 	s.release(ctx, true)
 }
@@ -310,7 +311,7 @@ type draft struct {
 	base  stored // what Redis must hold for it
 	edits edits  // since the draft before
 	life  int64  // that it is to have, or keepLife
-	ended bool   // base has reached max_age, and does not begin anew
+	past  bool   // base has reached max_age, and does not begin anew
 
 	origin record.Value // what the store had when an Update made value of that; empty: value
 
@@ -383,9 +384,9 @@ func unencodable(key any, reason error) error {
 // write sends a draft. One that is too large it refuses, and tells what would have become of it.
 func (s *SessionStore) write(ctx context.Context, d *draft, create bool, l lives) (became verdict, theirs record.Value, refusal, err error) {
 	b := s.backend
-	if refusal = b.fits(s.key(), d); refusal != nil || d.ended {
+	if refusal = b.fits(s.key(), d); refusal != nil || d.past {
 		became, theirs, err = b.commands.foresee(ctx, s.key(), d.base, create)
-		if became == saved && d.ended { // else its age may have begun anew in what it is by now
+		if became == saved && d.past { // else its age may have begun anew in what it is by now
 			became = gone
 		}
 	} else {
@@ -426,7 +427,7 @@ func (s *SessionStore) settle(base stored, dropped map[any]error) (untold map[an
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.base, s.doubtful, s.refused, s.set = base, nil, false, s.edits.timing
-	s.moves++
+	s.revision++
 	untold = maps.Clone(dropped)
 	maps.DeleteFunc(untold, func(key any, _ error) bool { return s.unfit[key] != nil })
 	s.unfit = dropped
@@ -445,7 +446,7 @@ func (s *SessionStore) doubt(d draft) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.doubtful = append(s.doubtful, d)
-	s.moves++
+	s.revision++
 	if len(s.doubtful) > maxDoubtful {
 		s.doubtful[1].edits = s.doubtful[0].edits.then(s.doubtful[1].edits)
 		s.doubtful = s.doubtful[1:]
@@ -501,7 +502,7 @@ func (s *SessionStore) bury(ctx context.Context, d draft) error {
 func (s *SessionStore) foundBy(m *merging) (theirs record.Value, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if m == nil || m.wanted == nil || m.moves != s.moves {
+	if m == nil || m.wanted == nil || m.revision != s.revision {
 		return "", false
 	}
 	return m.theirs, true
@@ -536,7 +537,7 @@ func (s *SessionStore) rebase(data record.Value, m *merging, l lives, failures *
 		all = all.then(draft.edits)
 	}
 	all = all.then(s.edits)
-	m.begin(data, s.moves)
+	m.begin(data, s.revision)
 	values, changed := merge(original, s.values, theirs, all, m.both)
 	if len(m.wanted) > 0 {
 		return false, m
@@ -548,7 +549,7 @@ func (s *SessionStore) rebase(data record.Value, m *merging, l lives, failures *
 	}
 	s.values, s.edits = values, all
 	s.base, s.doubtful, s.set = written(data, l.now(data)), nil, s.edits.timing // by another request, a moment ago
-	s.moves++
+	s.revision++
 	return changed || s.backend.ageless(s.base), nil
 }
 

@@ -90,10 +90,10 @@ type update struct {
 
 // view is what the function of an Update gets.
 type view struct {
-	store  *SessionStore
-	moves  int          // those of the store of which it is a view
-	edits  edits        // of that, since its last draft in doubt
-	origin record.Value // what was in that
+	store    *SessionStore
+	revision int          // that of the store of which it is a view
+	edits    edits        // of that, since its last draft in doubt
+	origin   record.Value // what was in that
 }
 
 func (u *update) watch() {
@@ -136,9 +136,9 @@ func (u *update) locked(ctx context.Context, step func(context.Context) error) (
 func (u *update) look(ctx context.Context) (v *view, err error) {
 	err = u.locked(ctx, func(saving context.Context) error {
 		u.mu.Lock()
-		base, ended := u.base, u.gone
+		base, isGone := u.base, u.gone
 		u.mu.Unlock()
-		if ended {
+		if isGone {
 			return ErrGone
 		}
 		became := conflict
@@ -190,14 +190,14 @@ func (u *update) newView() (*view, error) {
 	if err != nil {
 		return nil, err
 	}
-	v := &view{moves: u.moves, origin: d.value, edits: u.edits.clone()}
+	v := &view{revision: u.revision, origin: d.value, edits: u.edits.clone()}
 	var all edits
 	for _, earlier := range u.doubtful {
 		all = all.then(earlier.edits)
 	}
 	all = all.then(u.edits.clone())
-	v.store = &SessionStore{backend: u.backend, sid: u.sid, stands: u.name(), view: true, values: values, base: u.base, set: u.set,
-		edits: all, shared: maps.Clone(u.shared), passive: u.passive}
+	v.store = &SessionStore{backend: u.backend, sid: u.sid, firstName: u.name(), view: true, values: values, base: u.base, set: u.set,
+		edits: all, shared: maps.Clone(u.shared), inactive: u.inactive}
 	u.since = edits{}
 	return v, nil
 }
@@ -230,9 +230,9 @@ func (u *update) keep(ctx context.Context, v *view) (done bool, err error) {
 // attempt is keep, once.
 func (u *update) attempt(ctx context.Context, v *view) (done bool, err error) {
 	u.mu.Lock()
-	moved := v.moves != u.moves
+	stale := v.revision != u.revision
 	u.mu.Unlock()
-	if moved {
+	if stale {
 		return false, nil // by a release of the same store
 	}
 	if due, err := v.store.due(true, u.lives); due != doSave || err != nil {

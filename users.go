@@ -67,9 +67,9 @@ func (p *Provider) SessionsOf(ctx context.Context, user string) ([]SessionInfo, 
 }
 
 // DestroyAll destroys the sessions of a user, but for those with the ids that are excepted (their own, or as SessionsOf returns
-// them), and returns how many. It looks
-// again until it finds none, so that one that gets a new id meanwhile does not escape. A log-in that is under way at the same
-// time may come after it. After an error some may be left: call it again. It does not heed the cancellation of ctx.
+// them), and returns how many. It looks again until it finds none, so that one that gets a new id meanwhile does not escape. A
+// log-in that is under way at the same time may come after it. After an error some may be left: call it again. It does not heed
+// the cancellation of ctx.
 func (p *Provider) DestroyAll(ctx context.Context, user string, except ...string) (destroyed int, err error) {
 	b, err := p.begin()
 	if err != nil {
