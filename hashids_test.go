@@ -265,6 +265,15 @@ func (s *site) oneForm(prefix, id, name string) {
 
 func changeover(s *site) {
 	none, accept, all, prefix := s.inModes()
+	remembered := none.create("uid", "eve")
+	store := none.readStore(none, remembered)
+	s.ok(store.SetLifeTime(ctx, month))
+	store.SessionRelease(ctx, nil)
+	all.visit(remembered)
+	s.lives("remembered", prefix+hashed(remembered), month)
+	s.entered(prefix+"user:{eve}", hashed(remembered), month)
+	all.destroyed(remembered)
+
 	id := none.create("uid", "ann", "n", 1)
 	s.raw.Expire(prefix+id, (life-100)*time.Second)
 	held := accept.visit(id)

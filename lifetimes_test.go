@@ -575,6 +575,19 @@ func noActivity(s *site) {
 		store.SessionRelease(ctx, nil)
 		s.lives("renewed by another", id, life*time.Second)
 
+		// A life time that was set before is no more than any other.
+		store = s.readStore(s, id)
+		s.ok(store.SetLifeTime(ctx, month))
+		store.SessionRelease(ctx, nil)
+		s.lives("remembered", id, month)
+		s.raw.Expire(id, 100*time.Second)
+		store.NoActivity(ctx)
+		set(s, store, "b", large+"5")
+		store.SessionRelease(ctx, nil)
+		s.lives("remembered and polled", id, 100*time.Second)
+		s.ok(store.SetLifeTime(ctx, 0))
+		store.SessionRelease(ctx, nil)
+
 		// No life time is none, and what is ended in Redis stays so.
 		s.raw.Persist(id)
 		poll("b", large+"5")

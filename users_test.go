@@ -444,20 +444,36 @@ func TestARefusedIndexIsNoRefusalOfScripts(t *testing.T) {
 }
 
 func TestALogInAtTheMomentOfARegenerateIsFound(t *testing.T) {
-	s := redistest.Start(t)
-	site := indexedOn(t, s, life)
-	id, next := site.create("a", 1), newID()
-	logIn := sync.OnceFunc(func() {
-		store := site.read(site, id)
-		set(t, store, "uid", "ann")
-		store.SessionRelease(ctx, nil)
-	})
-	p := hookedOn(t, s, &between{command: "get", do: logIn}, life)
-	store, err := p.SessionRegenerate(ctx, id, next)
-	if err != nil || store.Get(ctx, "uid") != "ann" {
-		t.Fatalf("the log-in was not before the move: %v", err)
+	for _, before := range []string{"", "ann"} { // whose session it is
+		s := redistest.Start(t)
+		site := indexedOn(t, s, life)
+		id, next := site.create("a", 1), newID()
+		if before != "" {
+			site.use(site, id, "uid", before)
+		}
+		logIn := sync.OnceFunc(func() {
+			store := site.readStore(site, id)
+			set(t, store, "uid", "ann")
+			site.ok(store.SetLifeTime(ctx, month))
+			store.SessionRelease(ctx, nil)
+		})
+		p := hookedOn(t, s, &between{command: "get", do: logIn}, life)
+		store, err := p.SessionRegenerate(ctx, id, next)
+		if err != nil || store.Get(ctx, "uid") != "ann" {
+			t.Fatalf("the log-in was not before the move: %v", err)
+		}
+		site.wantSessionsOf("ann", next)
+		site.lives("remembered", next, month)
+		site.entered("user:{ann}", next, month)
 	}
-	site.wantSessionsOf("ann", next)
+}
+
+// entered checks that a session is in the index of a user for as long as it lives.
+func (s *site) entered(index, name string, life time.Duration) {
+	s.Helper()
+	if ends, should := s.raw.ZScore(index, name).Val(), time.Now().Add(life).Unix(); ends < float64(should) {
+		s.Errorf("the entry of the session ends at %.0f, and the session at %d", ends, should)
+	}
 }
 
 // wantNone checks that DestroyAll has left none of some sessions.
