@@ -361,3 +361,48 @@ func TestFaultsThatRequestsGoOnWith(t *testing.T) {
 		})
 	}
 }
+
+// What is told may close the provider: whoever tells it is no longer under way.
+func TestWhoIsToldMayCloseTheProvider(t *testing.T) {
+	captureLog(t)
+	const loading = "LOADING Redis is loading the dataset in memory"
+	for name, row := range map[string]struct {
+		stored, fails string
+		does          func(p *redis.Provider, id string) error
+	}{
+		"SessionExist": {fails: loading, does: func(p *redis.Provider, id string) error { return second(p.SessionExist(ctx, id)) }},
+		"SessionRead":  {fails: loading, does: func(p *redis.Provider, id string) error { return second(p.SessionRead(ctx, id)) }},
+		"SessionRead of what it cannot decode": {stored: strangers(t), does: func(p *redis.Provider, id string) error {
+			return second(p.SessionRead(ctx, id))
+		}},
+		"SessionRegenerate of it": {stored: strangers(t), does: func(p *redis.Provider, id string) error {
+			return second(p.SessionRegenerate(ctx, id, newID()))
+		}},
+		"SessionsOf": {does: func(p *redis.Provider, _ string) error {
+			p.LifeTime(func(context.Context) time.Duration { return -1 })
+			return second(p.SessionsOf(ctx, "ann"))
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := miniredis.RunT(t)
+			p := anonymous(t, m.Addr(), `,"user_key":"uid","dial_timeout":"1s","read_timeout":"1s","write_timeout":"1s"`)
+			closed := 0
+			p.OnError(func(context.Context, redis.Failure) {
+				closed++
+				if err := p.Close(ctx); err != nil {
+					t.Errorf("Close: %v", err)
+				}
+			})
+			id := newID()
+			if row.stored != "" {
+				if err := m.Set(id, row.stored); err != nil {
+					t.Fatal(err)
+				}
+			}
+			m.SetError(row.fails)
+			if err := row.does(p, id); err != nil || closed != 1 {
+				t.Errorf("closed %d times, %v", closed, err)
+			}
+		})
+	}
+}
