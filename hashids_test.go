@@ -762,3 +762,24 @@ func BenchmarkHashedIDs(b *testing.B) {
 		})
 	}
 }
+
+// A session that another process moves to its hash, when it was found under its id to be regenerated.
+func TestASessionThatMovesToItsHashRightBeforeItIsRegenerated(t *testing.T) {
+	server := redistest.Start(t)
+	s := &site{T: t, config: fmt.Sprintf(`{"save_path":%q}`, server.Addr()), raw: server.Client()}
+	s.Provider = s.with(`"hash_ids":true`, life)
+	id, next := newID(), newID()
+	s.use(open(t, s.config, life), id, "n", 1)
+
+	own := goredis.NewClient(&goredis.Options{Addr: server.Addr()})
+	t.Cleanup(func() { own.Close() })
+	accept := redis.NewProvider(own)
+	s.ok(accept.SessionInit(ctx, life, `{"hash_ids":"accept"}`))
+	own.AddHook(&between{command: "get", do: sync.OnceFunc(func() { s.visit(id) })})
+	store, err := accept.SessionRegenerate(ctx, id, next)
+	s.ok(err)
+	if got := store.Get(ctx, "n"); got != 1 {
+		t.Errorf("n = %v under the new id", got)
+	}
+	s.gone(id, hashed(id))
+}
