@@ -783,3 +783,16 @@ func TestASessionThatMovesToItsHashRightBeforeItIsRegenerated(t *testing.T) {
 	}
 	s.gone(id, hashed(id))
 }
+
+// Under a hash of which a log-out has left its tombstone nothing comes, and what is under the id is left to that log-out.
+func TestNothingMovesToAHashThatIsBeingDestroyed(t *testing.T) {
+	s, _ := onMiniredis(t, "")
+	id := s.create("n", 1)
+	all := &site{t, s.config, s.raw, s.with(`"hash_ids":true`, life)}
+	s.ok(s.raw.Set("gone:{"+hashed(id)+"}", "destroyed", time.Minute).Err())
+	if got := all.visit(id).Get(ctx, "n"); got != 1 {
+		t.Errorf("n = %v", got)
+	}
+	s.holds(id, "n", 1)
+	s.gone(hashed(id))
+}
