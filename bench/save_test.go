@@ -239,7 +239,7 @@ func compareSaves(t *testing.T, s server, sessions int) (results []saveResult) {
 		}
 		var versions [2]record.Value
 		for i := range versions {
-			value, err := record.Encode(map[any]any{"n": strconv.Itoa(i) + strings.Repeat("x", r.bytes)}, "", "", record.NewVersion())
+			value, err := record.Encode(map[any]any{"n": strconv.Itoa(i) + strings.Repeat("x", r.bytes)}, "", record.Meta{}, record.NewVersion())
 			if err != nil {
 				t.Fatal(err)
 			}
