@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"time"
 
 	"github.com/beego-session/redis/internal/record"
@@ -144,8 +145,10 @@ func (u *update) look(ctx context.Context) (v *view, err error) {
 		became := conflict
 		theirs, found := u.foundBy(u.merges)
 		if !found {
-			begun := time.Now()
-			became, theirs, err = u.backend.commands.foresee(limit(ctx, u.deadline()), u.key(), base, true)
+			begun, ctx := time.Now(), limit(ctx, u.deadline())
+			if became, theirs, err = u.backend.commands.foresee(ctx, u.key(), base, true); err == nil && became == gone {
+				became, theirs, err = u.follow(ctx, "")
+			}
 			u.backend.counters.load.since(begun)
 			if err == nil && became == gone {
 				became, theirs, err = u.follow(limit(ctx, u.deadline()), "")
@@ -218,6 +221,9 @@ func (u *update) keep(ctx context.Context, v *view) (done bool, err error) {
 				return err
 			}
 		}
+		if !u.awaits(u.kept) {
+			return nil // a merge function has had the store released
+		}
 		_, err = u.rebase(u.kept, u.merges, u.lives, u.failures)
 		return err
 	})
@@ -225,6 +231,13 @@ func (u *update) keep(ctx context.Context, v *view) (done bool, err error) {
 		return true, nil // its next release takes it over, where that could not be done now
 	}
 	return done, err
+}
+
+// awaits tells whether the store has yet to find out that a value was saved.
+func (u *update) awaits(kept record.Value) bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return slices.ContainsFunc(u.doubtful, func(d draft) bool { return d.value == kept })
 }
 
 // attempt is keep, once.
