@@ -281,6 +281,7 @@ func whenAReplyIsLost(t *testing.T, config string) {
 				{"a flush does not wipe what came after it", func(s *twoProcesses) { flushedOnce(s, save) }},
 				{"a save that failed is not done again by the next release", func(s *twoProcesses) { failedAndSaved(s, save) }},
 				{"what is added to a number is added once", func(s *twoProcesses) { countedOnce(s, save) }},
+				{"what is added by the save before many that fail is added once", func(s *twoProcesses) { countedAfterMany(s, save) }},
 				{"an Update is done once", func(s *twoProcesses) { updatedOnce(s, save) }},
 				{"a new session that was destroyed is not created again", func(s *twoProcesses) { createdOnce(s, create) }},
 				{"a regenerate whose reply is lost keeps the data", func(s *twoProcesses) { movedOnce(s, move) }},

@@ -195,3 +195,41 @@ func updatedOnce(s *twoProcesses, save string) {
 		s.holds(id, "n", 1, "pending", 3)
 	}
 }
+
+// countedAfterMany shows that what is added is added once also where more saves of one store fail than are remembered, whichever of
+// them was done; or that nobody can tell, and then nothing is added.
+func countedAfterMany(s *twoProcesses, save string) {
+	for _, p := range []*redis.Provider{s.Provider, s.other} {
+		p.MergeKey("n", redis.Sum)
+	}
+	const releases = 12
+	for _, done := range []int{0, 1, 2, 5, releases - 1} {
+		for others := range 3 {
+			id := s.create("n", 0)
+			store := s.read(s, id)
+			for i := range releases {
+				set(s, store, "n", i+1, fmt.Sprint(i), i)
+				s.network.lose("", always, nil)
+				s.network.requests = i != done
+				store.SessionRelease(ctx, nil)
+				s.network.heal()
+			}
+			for range others {
+				other := s.read(s.other, id)
+				set(s, other, "n", other.Get(ctx, "n").(int)+1)
+				other.SessionRelease(ctx, nil)
+			}
+			s.log.take()
+			store.SessionRelease(ctx, nil)
+			want := releases + others
+			if text := s.log.take(); strings.Contains(text, "nobody can tell") {
+				if want = done + 1 + others; done == 0 || done == releases-1 {
+					s.Errorf("save %d was done, and %d others: %s", done, others, text)
+				}
+			}
+			if n := s.stored(id)["n"]; n != want {
+				s.Fatalf("save %d was done, and %d others: n = %v, want %d", done, others, n, want)
+			}
+		}
+	}
+}

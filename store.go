@@ -39,6 +39,7 @@ type SessionStore struct {
 	set      timing              // what SetLifeTime and ResetAge have set since base
 	edits    edits               // what Set, Delete and Flush did to values since base, or since the last draft in doubtful
 	doubtful []draft             // saves since base of which it is not known whether they were done, the oldest first
+	faded    []record.Version    // of further ones, of which no more is known
 	revision int                 // how often base and doubtful have changed
 	updates  map[*edits]struct{} // which note edits as well, for an Update that is under way
 	shared   map[any]struct{}    // keys whose value a handler holds too and may change in place
@@ -426,7 +427,7 @@ func (s *SessionStore) draft(create bool, l lives) (*draft, bool, error) {
 func (s *SessionStore) settle(base stored, dropped map[any]error) (untold map[any]error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.base, s.doubtful, s.refused, s.set = base, nil, false, s.edits.timing
+	s.base, s.doubtful, s.faded, s.refused, s.set = base, nil, nil, false, s.edits.timing
 	s.revision++
 	untold = maps.Clone(dropped)
 	maps.DeleteFunc(untold, func(key any, _ error) bool { return s.unfit[key] != nil })
@@ -438,7 +439,7 @@ func (s *SessionStore) settle(base stored, dropped map[any]error) (untold map[an
 	return untold
 }
 
-// maxDoubtful is how many releases of one store may fail before the oldest is no longer told from the one after it.
+// maxDoubtful is how many releases of one store may fail before one of them, that after the first, is known by its version alone.
 const maxDoubtful = 8
 
 // doubt remembers a draft of which it is not known whether it was saved. The next release finds out.
@@ -448,8 +449,9 @@ func (s *SessionStore) doubt(d draft) {
 	s.doubtful = append(s.doubtful, d)
 	s.revision++
 	if len(s.doubtful) > maxDoubtful {
-		s.doubtful[1].edits = s.doubtful[0].edits.then(s.doubtful[1].edits)
-		s.doubtful = s.doubtful[1:]
+		s.faded = append(s.faded, s.doubtful[1].value.Version())
+		s.doubtful[2].edits = s.doubtful[1].edits.then(s.doubtful[2].edits)
+		s.doubtful = slices.Delete(s.doubtful, 1, 2)
 	}
 }
 
@@ -525,8 +527,8 @@ func (s *SessionStore) rebase(data record.Value, m *merging, l lives, failures *
 			break
 		}
 	}
-	if !known && !s.base.leadsTo(data) {
-		return false, errUnknown
+	if !known && (!s.base.leadsTo(data) || len(m.of) > 0 && slices.ContainsFunc(s.faded, data.Holds)) {
+		return false, errUnknown // whose changes a function could add once more
 	}
 	original, err := s.backend.decode(s.key(), base)
 	if err != nil {
@@ -548,7 +550,7 @@ func (s *SessionStore) rebase(data record.Value, m *merging, l lives, failures *
 		}
 	}
 	s.values, s.edits = values, all
-	s.base, s.doubtful, s.set = written(data, l.now(data)), nil, s.edits.timing // by another request, a moment ago
+	s.base, s.doubtful, s.faded, s.set = written(data, l.now(data)), nil, nil, s.edits.timing // by another request, a moment ago
 	s.revision++
 	return changed || s.backend.ageless(s.base), nil
 }
