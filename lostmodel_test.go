@@ -29,6 +29,7 @@ func TestAnyInterleavingWithLossesKeepsTheContract(t *testing.T) {
 				n := new(network)
 				m.networks = append(m.networks, n)
 				m.processes = append(m.processes, two.open(connect, n))
+				m.merges(m.processes[len(m.processes)-1])
 			}
 			m.p = m.processes[0]
 			for range 6 {
@@ -114,6 +115,8 @@ func (m *lossModel) act() {
 	switch action := m.random.IntN(100); {
 	case action < 34:
 		m.edit(s, action)
+	case action < 38:
+		m.update(s)
 	case action < 66:
 		m.release(s, true)
 	case action < 76:
@@ -156,18 +159,7 @@ func (m *lossModel) otherRequests(process int) {
 		if m.sessions[id] == nil {
 			continue
 		}
-		store, err := m.processes[process].SessionRead(ctx, id)
-		if err != nil {
-			m.Fatal(err)
-		}
-		m.add(id, store)
-		s := m.stores[len(m.stores)-1]
-		m.forget(s)
-		for range 2 {
-			m.edit(s, m.random.IntN(34))
-		}
-		s.SessionRelease(ctx, nil)
-		m.sessions[id] = s.release(m.sessions[id], true)
+		m.anotherRequest(m.processes[process], id)
 	}
 }
 
@@ -208,7 +200,7 @@ func (m *lossModel) release(s *modelStore, create bool) {
 		m.Errorf("it is saved, and was said to be lost for certain: %s", text)
 	}
 	switch {
-	case wasNew, !settled && !m.knows(s):
+	case wasNew, !settled && !m.knows(s), !settled && m.sessions[s.id] != nil && !maps.Equal(s.base.values, m.sessions[s.id].values):
 		m.forget(s)
 	case settled:
 		m.done++

@@ -5,6 +5,7 @@ package redis_test
 import (
 	"cmp"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -30,24 +31,36 @@ func seed(t testing.TB) *rand.Rand {
 	return rand.New(rand.NewPCG(n, 0))
 }
 
-// A value is a number, or a map of that number that is changed in place.
+// A value is a number, or a map that is changed in place: of that number, and of others if they are not 0.
 type value struct {
-	inMap bool
-	n     int
+	inMap   bool
+	n       int
+	entries [2]int
 }
 
 func (v value) real() any {
-	if v.inMap {
-		return map[string]any{"n": v.n}
+	if !v.inMap {
+		return v.n
 	}
-	return v.n
+	all := map[string]any{"n": v.n}
+	for i, n := range v.entries {
+		if n != 0 {
+			all[fmt.Sprint(i)] = n
+		}
+	}
+	return all
 }
 
 func modelled(real any) value {
-	if m, ok := real.(map[string]any); ok {
-		return value{inMap: true, n: m["n"].(int)}
+	m, ok := real.(map[string]any)
+	if !ok {
+		return value{n: real.(int)}
 	}
-	return value{n: real.(int)}
+	v := value{inMap: true, n: m["n"].(int)}
+	for i := range v.entries {
+		v.entries[i], _ = m[fmt.Sprint(i)].(int)
+	}
+	return v
 }
 
 // A modelSession is what Redis is to hold.
@@ -73,6 +86,7 @@ type modelStore struct {
 	own     time.Duration // its life time, and
 	ownSet  bool          // whether this store has set it
 	passive bool          // it is no activity
+	sums    bool          // of the model
 }
 
 func (s *modelStore) mineWins(key string) bool {
@@ -87,9 +101,52 @@ func (s *modelStore) mineWins(key string) bool {
 	return have != had || mine != base
 }
 
-// onlyTheirs tells of a map whose entry only the others have changed.
-func (s *modelStore) onlyTheirs(key string, theirs value) bool {
-	return !s.flushed && s.base != nil && s.mine[key].inMap && theirs.inMap && s.base.values[key] == s.mine[key]
+// summed is the key that is merged by Sum, where that is drawn.
+const summed = "e"
+
+// both is what becomes of a value of mine that wins, and that the others may have changed too.
+func (s *modelStore) both(key string, theirs map[string]value) value {
+	mine, was, had := s.mine[key], value{}, false
+	if s.base != nil {
+		was, had = s.base.values[key]
+	}
+	now, have := theirs[key]
+	switch {
+	case s.flushed:
+	case s.sums && key == summed:
+		if have != had || now != was {
+			mine.n += now.n - was.n
+		}
+	case mine.inMap && have && now.inMap && was.inMap == had && (!had || now != was):
+		if had && mine.n == was.n {
+			mine.n = now.n
+		}
+		for i := range mine.entries {
+			if mine.entries[i] == was.entries[i] {
+				mine.entries[i] = now.entries[i]
+			}
+		}
+	}
+	return mine
+}
+
+// merged is what becomes of a store and of what the others have saved.
+func (s *modelStore) merged(now *modelSession) map[string]value {
+	if now == nil {
+		return maps.Clone(s.mine)
+	}
+	merged := map[string]value{}
+	for key, theirs := range now.values {
+		if !s.mineWins(key) {
+			merged[key] = theirs
+		}
+	}
+	for key := range s.mine {
+		if s.mineWins(key) {
+			merged[key] = s.both(key, now.values)
+		}
+	}
+	return merged
 }
 
 func (s *modelStore) changed() bool {
@@ -116,8 +173,8 @@ func (s *modelStore) as(now *modelSession) *modelSession {
 	return now
 }
 
-// takesOver is as, where another request has saved it: a moment ago, as far as the store knows.
-func (s *modelStore) takesOver(now *modelSession) *modelSession {
+// takeOver is as of what another has saved, which was a moment ago as far as the store knows.
+func (s *modelStore) takeOver(now *modelSession) *modelSession {
 	s.as(now)
 	s.base.ttl = full(now.own, s.maxAge)
 	return now
@@ -141,7 +198,7 @@ func (s *modelStore) release(now *modelSession, create bool) *modelSession {
 		return nil
 	case s.doubtful && !s.changed(): // it finds out, and takes over what others have saved since
 		s.doubtful = false
-		return s.takesOver(now)
+		return s.takeOver(now)
 	case s.base != nil && !s.changed():
 		all, after := full(s.base.own, s.maxAge), renewedAfter
 		if all == s.maxAge {
@@ -160,27 +217,14 @@ func (s *modelStore) release(now *modelSession, create bool) *modelSession {
 	case s.base == nil && (s.afterwards || !create && !s.changed()), now == nil && !create:
 		return now
 	case now != nil && !s.changed(): // new, and another request has created it
-		return s.takesOver(now)
+		return s.takeOver(now)
 	}
-	merged := map[string]value{}
-	if now != nil {
-		for key, theirs := range now.values {
-			if !s.mineWins(key) {
-				merged[key] = theirs
-			}
-		}
-	}
-	for key, mine := range s.mine {
-		if now != nil && s.mineWins(key) {
-			if theirs, have := now.values[key]; have && s.onlyTheirs(key, theirs) {
-				mine = theirs
-			}
-			merged[key] = mine
-		} else if now == nil {
-			merged[key] = mine
-		}
-	}
-	written := &modelSession{values: merged, own: s.own}
+	return s.save(now, s.merged(now))
+}
+
+// save is what is stored by a release, or an Update.
+func (s *modelStore) save(now *modelSession, values map[string]value) *modelSession {
+	written := &modelSession{values: values, own: s.own}
 	if now != nil && !s.ownSet {
 		written.own = now.own
 	}
@@ -191,6 +235,22 @@ func (s *modelStore) release(now *modelSession, create bool) *modelSession {
 	return s.as(written)
 }
 
+// update is the contract of an Update, up to what its function does: it tells whether that is called.
+func (s *modelStore) update(now *modelSession) bool {
+	switch {
+	case s.gone, now == nil && s.base != nil, s.base == nil && s.afterwards:
+		s.gone = true
+		return false
+	case now == nil:
+		return true
+	}
+	s.mine, s.base = s.merged(now), now.clone()
+	if !s.ownSet {
+		s.own = now.own
+	}
+	return true
+}
+
 func TestAnyInterleavingKeepsTheContract(t *testing.T) {
 	t.Parallel()
 	for _, topology := range topologies[:3] {
@@ -199,6 +259,7 @@ func TestAnyInterleavingKeepsTheContract(t *testing.T) {
 			config, raw := topology.start(t)
 			m := newModel(t, raw)
 			m.p = open(t, m.configure(config), life)
+			m.merges(m.p)
 			for range 6 {
 				m.ids = append(m.ids, newID())
 			}
@@ -228,6 +289,7 @@ type model struct {
 	indexed bool   // by the user under the key a
 	hashed  bool   // the ids
 	keys    string // a file of them, if values are encrypted
+	sums    bool   // a key is merged by Sum
 	maxAge  time.Duration
 	grace   map[string]bool // ids that exist as empty sessions which are never saved, if there is such a time
 }
@@ -235,6 +297,7 @@ type model struct {
 func newModel(t *testing.T, raw goredis.UniversalClient) *model {
 	m := &model{T: t, random: seed(t), raw: raw, sessions: map[string]*modelSession{}}
 	m.indexed, m.hashed = m.random.IntN(2) == 0, m.random.IntN(2) == 0
+	m.sums = m.random.IntN(2) == 0
 	m.maxAge = []time.Duration{0, 700 * time.Second, 15 * life * time.Second}[m.random.IntN(3)]
 	if m.random.IntN(2) == 0 {
 		m.keys = keysFile(t, newKey())
@@ -242,7 +305,7 @@ func newModel(t *testing.T, raw goredis.UniversalClient) *model {
 	if m.random.IntN(2) == 0 {
 		m.grace = map[string]bool{}
 	}
-	t.Logf("index %v, hashed ids %v, encrypted %v, max_age %v, grace %v", m.indexed, m.hashed, m.keys != "", m.maxAge, m.grace != nil)
+	t.Logf("index %v, hashed ids %v, encrypted %v, sums %v, max_age %v, grace %v", m.indexed, m.hashed, m.keys != "", m.sums, m.maxAge, m.grace != nil)
 	return m
 }
 
@@ -258,6 +321,13 @@ func (m *model) configure(config string) string {
 		more += `"regenerate_grace":"1h",`
 	}
 	return strings.Replace(config, "{", more, 1)
+}
+
+// merges gives a provider the merge functions.
+func (m *model) merges(p *redis.Provider) {
+	if m.sums {
+		p.MergeKey(summed, redis.Sum)
+	}
 }
 
 // name is what stands for an id in Redis.
@@ -308,6 +378,8 @@ func (m *model) act() {
 	switch action := m.random.IntN(100); {
 	case action < 34:
 		m.edit(s, action)
+	case action < 38:
+		m.update(s)
 	case action < 62:
 		m.did("release")
 		s.SessionRelease(ctx, nil)
@@ -366,7 +438,7 @@ func (m *model) edit(s *modelStore, action int) {
 	key := modelKeys[m.random.IntN(len(modelKeys))]
 	switch {
 	case action < 18:
-		v := value{m.random.IntN(2) == 0, m.random.IntN(3)}
+		v := m.value(key)
 		m.did("set %s = %v", key, v)
 		if err := s.Set(ctx, key, v.real()); err != nil {
 			m.Fatal(err)
@@ -401,11 +473,88 @@ func (m *model) edit(s *modelStore, action int) {
 	default:
 		m.did("change %s in place", key)
 		if v := s.mine[key]; v.inMap {
-			v.n = m.random.IntN(3)
-			s.Get(ctx, key).(map[string]any)["n"] = v.n
+			v = m.value(key)
+			v.inMap = true
+			held := s.Get(ctx, key).(map[string]any)
+			clear(held)
+			maps.Copy(held, v.real().(map[string]any))
 			s.mine[key] = v
 		}
 	}
+}
+
+// value draws what a key may have.
+func (m *model) value(key string) value {
+	v := value{inMap: m.random.IntN(2) == 0, n: m.random.IntN(3)}
+	if m.sums && key == summed {
+		v.inMap = false
+	}
+	for i := range v.entries {
+		if v.inMap {
+			v.entries[i] = m.random.IntN(3)
+		}
+	}
+	return v
+}
+
+// update adds to a number, while another request may change the session, and the store.
+func (m *model) update(s *modelStore) {
+	key, runs, conflicts := modelKeys[m.random.IntN(len(modelKeys))], 0, m.random.IntN(3)
+	var view map[string]value
+	err := s.Store.(*redis.SessionStore).Update(ctx, func(store session.Store) error {
+		if !s.update(m.sessions[s.id]) {
+			m.Error("the function of an Update is called though the session is gone")
+		}
+		view = maps.Clone(s.mine)
+		for _, key := range modelKeys {
+			got, want := store.Get(ctx, key), view[key]
+			if _, ok := view[key]; ok != (got != nil) || ok && modelled(got) != want {
+				m.Errorf("in an Update Get(%s) = %v, want %v", key, got, want)
+			}
+		}
+		if view[key].inMap {
+			delete(view, key)
+			if err := store.Delete(ctx, key); err != nil {
+				return err
+			}
+		} else {
+			view[key] = value{n: view[key].n + 1}
+			if err := store.Set(ctx, key, view[key].n); err != nil {
+				return err
+			}
+		}
+		if runs++; runs <= conflicts && m.sessions[s.id] != nil {
+			m.anotherRequest(m.p, s.id)
+		}
+		return nil
+	})
+	m.did("update %s of %s after %d runs: %v", key, s.id[:4], runs, err)
+	if view == nil {
+		if s.update(m.sessions[s.id]) || !errors.Is(err, redis.ErrGone) {
+			m.Errorf("Update = %v", err)
+		}
+		return
+	}
+	if err != nil {
+		m.Error(err)
+	}
+	m.sessions[s.id] = s.save(m.sessions[s.id], view)
+}
+
+// anotherRequest is a whole one of a session that exists.
+func (m *model) anotherRequest(p *redis.Provider, id string) {
+	store, err := p.SessionRead(ctx, id)
+	if err != nil {
+		m.Fatal(err)
+	}
+	m.add(id, store)
+	s := m.stores[len(m.stores)-1]
+	m.stores = m.stores[:len(m.stores)-1]
+	for range 2 {
+		m.edit(s, m.random.IntN(34))
+	}
+	s.SessionRelease(ctx, nil)
+	m.sessions[id] = s.release(m.sessions[id], true)
 }
 
 // moved is what becomes of a session by a regenerate.
@@ -419,7 +568,7 @@ func (m *model) moved(id string) *modelSession {
 }
 
 func (m *model) add(id string, store session.Store) {
-	s := &modelStore{Store: store, id: id, maxAge: m.maxAge, mine: map[string]value{}, edited: map[string]bool{}}
+	s := &modelStore{Store: store, id: id, maxAge: m.maxAge, sums: m.sums, mine: map[string]value{}, edited: map[string]bool{}}
 	if now := m.sessions[id]; now != nil {
 		s.as(now)
 	} else {
