@@ -15,6 +15,7 @@ import (
 	redis "github.com/beego-session/redis"
 	"github.com/beego-session/redis/internal/record"
 	"github.com/beego-session/redis/internal/redistest"
+	"github.com/beego/beego/v2/server/web/session"
 )
 
 func TestLifeTimesWhenAReplyIsLost(t *testing.T) {
@@ -29,6 +30,7 @@ func TestLifeTimesWhenAReplyIsLost(t *testing.T) {
 			}{
 				{"a save that is no activity does not shorten what came after it", func(s *twoProcesses) { pollSavedOnce(s, save) }},
 				{"a life time of its own is set once, and by the next release if it was not", func(s *twoProcesses) { lifeTimeSetOnce(s, save) }},
+				{"a life time that an Update sets is set once, and one that was set before it in any case", func(s *twoProcesses) { lifeTimeUpdatedOnce(s, save) }},
 				{"an age begins anew once, and by the next release if it did not", func(s *twoProcesses) { ageBegunOnce(s, save) }},
 				{"a renewal by who has read an older session is mended", staleRenewal},
 				{"a session that moves has its life time, or that is told", func(s *twoProcesses) { movedLifeTime(s, topology.scripts && topology.oneServer) }},
@@ -137,6 +139,44 @@ func lifeTimeSetOnce(s *twoProcesses, save string) {
 		s.network.late(s, s.raw)
 		s.lives("when it came late", id, want)
 		s.network.sent, s.network.held = nil, nil
+	}
+}
+
+func lifeTimeUpdatedOnce(s *twoProcesses, save string) {
+	for _, executed := range []bool{true, false} {
+		for _, conflict := range []bool{true, false} {
+			for _, row := range []struct{ before, in, want time.Duration }{ // the last of those that were not executed
+				{3 * time.Hour, 0, 3 * time.Hour},
+				{0, 4 * time.Hour, life * time.Second},
+				{3 * time.Hour, 4 * time.Hour, 3 * time.Hour},
+			} {
+				id := s.create("n", 0)
+				store := s.readStore(s, id)
+				if row.before != 0 {
+					s.ok(store.SetLifeTime(ctx, row.before))
+				}
+				if err := s.lostUpdate(store, save, executed, func(view session.Store) {
+					if row.in != 0 {
+						s.ok(view.(*redis.SessionStore).SetLifeTime(ctx, row.in))
+					}
+				}); err == nil {
+					s.Error("no error")
+				}
+				want, n := row.want, 0
+				if got := s.stored(id)["n"]; got == 1 {
+					want, n = max(want, row.in), 1
+				}
+				if conflict {
+					s.change(s.other, id, "theirs", 1)
+				}
+				set(s, store, "later", 1)
+				store.SessionRelease(ctx, nil)
+				s.lives(fmt.Sprintf("executed %v, conflict %v, %v", executed, conflict, row), id, want)
+				if got := s.stored(id); got["n"] != n || got["later"] != 1 {
+					s.Errorf("executed %v, conflict %v, %v: stored is %v", executed, conflict, row, got)
+				}
+			}
+		}
 	}
 }
 

@@ -64,10 +64,13 @@ func countedOnce(s *twoProcesses, save string) {
 	s.holds(id, "n", 3)
 }
 
-// lostUpdate is an Update that adds 1 and whose save, executed or not, nothing is heard of.
-func (s *twoProcesses) lostUpdate(store session.Store, save string, executed bool) error {
+// lostUpdate is an Update that adds 1, and does what else it is given, and whose save, executed or not, nothing is heard of.
+func (s *twoProcesses) lostUpdate(store session.Store, save string, executed bool, also ...func(view session.Store)) error {
 	defer s.network.heal()
 	return update(store, func(view session.Store) error {
+		for _, f := range also {
+			f(view)
+		}
 		s.network.lose(save, always, nil)
 		lost, saves := false, s.network.loses
 		s.network.loses = func(name string) bool {

@@ -85,6 +85,7 @@ var suite = []struct {
 	{"an Update takes back no release of its store", releasedInAMerge},
 	{"a function that ends its goroutine leaves nothing behind", endedInAFunction},
 	{"Close waits for an Update", closedInAnUpdate},
+	{"many at once on one store lose nothing", manyOnOneStore},
 	{"an Update follows a session to its hash", movedInAnUpdate},
 	{"flush wins over what others add", flushWins},
 	{"what is gone stays gone", goneStaysGone},

@@ -301,3 +301,52 @@ func movedInAnUpdate(s *site) {
 		}
 	}
 }
+
+// manyOnOneStore shows that Updates and releases of one store at once, and of another, lose nothing and do nothing twice.
+func manyOnOneStore(s *site) {
+	p := s.with(`"skip_empty":false`, life)
+	p.MergeKey("sum", redis.Sum)
+	const n = 6
+	id := s.create("n", 0, "sum", 0, "m", map[string]any{})
+	store, other := s.readStore(p, id), s.readStore(p, id)
+	set(s, store, "sum", 1)
+	var all sync.WaitGroup
+	for i := range n {
+		for _, f := range []func(key string){
+			func(string) { s.ok(update(store, add("n", 1))) },
+			func(string) { s.ok(update(other, add("n", 1))) },
+			func(key string) { set(s, store, key, i); store.SessionRelease(ctx, nil) },
+			func(key string) {
+				s.ok(update(store, func(view session.Store) error {
+					view.Get(ctx, "m").(map[string]any)[key] = i
+					set(s, store, "of "+key, i)
+					return nil
+				}))
+			},
+			func(string) { s.ok(store.SetLifeTime(ctx, time.Duration(i)*time.Hour)); store.ResetAge(ctx) },
+			func(string) { store.NoActivity(ctx); _ = store.Get(ctx, "n"); store.SessionRelease(ctx, nil) },
+			func(string) { s.use(p, id, fmt.Sprint("by ", i), i) },
+		} {
+			all.Add(1)
+			go func() {
+				defer all.Done()
+				f(fmt.Sprint(i))
+			}()
+		}
+	}
+	all.Wait()
+	store.SessionRelease(ctx, nil)
+	other.SessionRelease(ctx, nil)
+	values, m := s.stored(id), map[string]any{}
+	for i := range n {
+		m[fmt.Sprint(i)] = i
+		for _, key := range []string{fmt.Sprint(i), fmt.Sprint("of ", i), fmt.Sprint("by ", i)} {
+			if values[key] != i {
+				s.Errorf("%s is %v", key, values[key])
+			}
+		}
+	}
+	if values["n"] != 2*n || values["sum"] != 1 || !reflect.DeepEqual(values["m"], m) {
+		s.Errorf("n = %v, sum = %v and m = %v", values["n"], values["sum"], values["m"])
+	}
+}
