@@ -107,7 +107,10 @@ func (m *lossModel) act() {
 		m.over(process)
 		if err == nil {
 			m.add(m.ids[i], store)
-			m.of[m.stores[len(m.stores)-1]] = process
+			last := m.stores[len(m.stores)-1]
+			// A regenerate that failed, or comes late, may have begun it.
+			last.gone = last.base == nil && m.raw.Exists("grace:{"+m.name(m.ids[i])+"}").Val() != 0
+			m.of[last] = process
 		}
 		return
 	}
