@@ -150,9 +150,6 @@ func (u *update) look(ctx context.Context) (v *view, err error) {
 				became, theirs, err = u.follow(ctx, "")
 			}
 			u.backend.counters.load.since(begun)
-			if err == nil && became == gone {
-				became, theirs, err = u.follow(limit(ctx, u.deadline()), "")
-			}
 			if err != nil {
 				return err
 			}
