@@ -166,6 +166,7 @@ func (u *customer) sealed() string {
 
 // TestABrowserThroughAChangeOfKeys has a browser visit beego applications whose keys are changed one after the other.
 func TestABrowserThroughAChangeOfKeys(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	s := &site{T: t, raw: server.Client()}
 	files := []string{keysFile(t), keysFile(t)}

@@ -12,6 +12,7 @@ import (
 )
 
 func TestABrowserIsServedThroughAChangeoverToHashedIDs(t *testing.T) {
+	t.Parallel()
 	s := redistest.Start(t)
 	urls := map[string]string{}
 	for name, mode := range map[string]string{"false": "false", "accept": `"accept"`, "true": "true"} {

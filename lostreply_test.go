@@ -199,12 +199,14 @@ type twoProcesses struct {
 	log     *lockedBuffer
 }
 
-var lossyTopologies = []struct {
+type lossyTopology struct {
 	name      string
 	scripts   bool
 	oneServer bool
 	start     func(t *testing.T) (raw goredis.UniversalClient, connect func() goredis.UniversalClient)
-}{
+}
+
+var lossyTopologies = []lossyTopology{
 	{"standalone", true, true, func(t *testing.T) (goredis.UniversalClient, func() goredis.UniversalClient) {
 		s := redistest.Start(t)
 		return s.Client(), func() goredis.UniversalClient { return goredis.NewClient(&goredis.Options{Addr: s.Addr()}) }
@@ -265,10 +267,10 @@ func moving(scripts, oneServer bool) string {
 	return "remove.lua"
 }
 
-func TestWhenAReplyIsLost(t *testing.T) { whenAReplyIsLost(t, `{"outage_time":"0s"}`) }
+func TestWhenAReplyIsLost(t *testing.T) { whenAReplyIsLost(t, lossyTopologies, `{"outage_time":"0s"}`) }
 
-func whenAReplyIsLost(t *testing.T, config string) {
-	for _, topology := range lossyTopologies {
+func whenAReplyIsLost(t *testing.T, topologies []lossyTopology, config string) {
+	for _, topology := range topologies {
 		t.Run(topology.name, func(t *testing.T) {
 			raw, connect := topology.start(t)
 			save, create := saving(topology.scripts)

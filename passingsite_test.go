@@ -138,6 +138,7 @@ func TestSiteWithLateRequests(t *testing.T) {
 }
 
 func TestSitesDuringAnOutage(t *testing.T) {
+	t.Parallel()
 	for _, mode := range []string{"anonymous", "error"}[:redistest.Times(1, 2)] {
 		t.Run(mode, func(t *testing.T) {
 			t.Parallel()

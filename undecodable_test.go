@@ -475,6 +475,7 @@ func TestShopOfAVersion(t *testing.T) {
 }
 
 func TestTwoVersionsOfAProgramShareSessions(t *testing.T) {
+	t.Parallel()
 	m := miniredis.RunT(t)
 	conf := appConf(t, "SessionProviderConfig = "+m.Addr())
 	a, b := startApplication(t, "TestShopOfAVersion", conf, "SHOP_VERSION=a"), startApplication(t, "TestShopOfAVersion", conf, "SHOP_VERSION=b")
