@@ -151,16 +151,16 @@ func (c *mergeCall) run(f mergeFunc) (err error) {
 	return nil
 }
 
-// wants tells whether a step of an operation ended because merge functions are to be called before, calls them, and has m be what
+// wants tells whether a step of an operation ended because merge functions are to be called before, calls them, and returns what
 // the next step goes on with.
-func (b *backend) wants(err error, sid string, m **merging, failures *untold) bool {
+func (b *backend) wants(err error, sid string, m *merging, failures *untold) (next *merging, again bool) {
 	wanted, ok := err.(*merging)
-	if ok {
-		*m = wanted
-		b.takeTurn(wanted, sid)
-		wanted.call(sid, failures)
+	if !ok {
+		return m, false
 	}
-	return ok
+	b.takeTurn(wanted, sid)
+	wanted.call(sid, failures)
+	return wanted, true
 }
 
 // turnTime is how long a request waits for others of its process and session to be through with what they do without a lock. Then it

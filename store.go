@@ -193,7 +193,7 @@ func (s *SessionStore) finish(ctx context.Context, create bool, l lives, failure
 			err = b.exclusivelyUntil(ctx, s.sid, begun.Add(b.commands.timeLimit), func(ctx context.Context) error {
 				return s.save(ctx, create, m, l, failures)
 			})
-			again = b.wants(err, s.sid, &merges, failures)
+			merges, again = b.wants(err, s.sid, merges, failures)
 		}
 		b.counters.save.since(begun)
 	}

@@ -128,7 +128,7 @@ func (u *update) locked(ctx context.Context, step func(context.Context) error) (
 			return err
 		}
 		err = u.backend.exclusivelyUntil(ctx, u.sid, u.deadline(), step)
-		again = u.backend.wants(err, u.sid, &u.merges, u.failures)
+		u.merges, again = u.backend.wants(err, u.sid, u.merges, u.failures)
 	}
 	return err
 }
