@@ -350,12 +350,12 @@ func (s *SessionStore) save(ctx context.Context, create bool, m *merging, l live
 		var became verdict
 		var refusal error
 		became, theirs, refusal, err = s.write(ctx, d, create, l)
-		var unknown inDoubt
 		switch {
-		case errors.As(err, &unknown):
-			s.doubt(*d)
-			return err
 		case err != nil:
+			if unknown := new(inDoubt); errors.As(err, unknown) {
+				s.doubt(*d)
+				return err
+			}
 			return s.putBack(*d, err)
 		case refusal != nil && became == saved: // else there may be room in what the session is by now
 			return s.refuse(ctx, *d, refusal, l, failures)
