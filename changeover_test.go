@@ -64,7 +64,7 @@ func TestKeysAreChangedUnderLoad(t *testing.T) {
 			progress := func() {
 				t.Helper()
 				begun := requests.Load()
-				await(t, "requests", func() bool { return requests.Load() > begun+int64(redistest.Times(40, 100)) || t.Failed() })
+				await(t, "requests", func() bool { return requests.Load() > begun+int64(redistest.Times(40, 60)) || t.Failed() })
 			}
 			each := func(change func(i int)) {
 				t.Helper()

@@ -77,7 +77,7 @@ func TestTheSuiteWithEncryptedValues(t *testing.T) {
 }
 
 func TestWhenAReplyIsLostAndValuesAreEncrypted(t *testing.T) {
-	whenAReplyIsLost(t, lossyTopologies[:redistest.Times(1, 4)], encrypting(`{"outage_time":"0s"}`, keysFile(t, newKey())))
+	whenAReplyIsLost(t, lossyTopologies[:redistest.Times(1, 2)], encrypting(`{"outage_time":"0s"}`, keysFile(t, newKey())))
 }
 
 // withKeys opens another provider on the same server, with a file of keys of its own.

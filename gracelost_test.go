@@ -23,7 +23,7 @@ func TestTheGraceWhenAReplyIsLost(t *testing.T) {
 			for _, values := range [][]any{{"n", 1}, nil} {
 				for _, requests := range []bool{false, true} {
 					for _, times := range []int{1, 4, always} {
-						for first := range redistest.Times(2, 4) { // the first command whose reply is lost, of all that are sent
+						for first := range redistest.Times(2, 3) { // the first command whose reply is lost, of all that are sent
 							old, next := newID(), newID()
 							if values != nil {
 								old = s.create(values...)

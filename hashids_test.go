@@ -68,7 +68,7 @@ var ofHashing = map[string]bool{
 // TestTheBehaviourIsTheSameWithHashedIDs runs the suite with them, but for what tells of ids.
 func TestTheBehaviourIsTheSameWithHashedIDs(t *testing.T) {
 	for _, mode := range []string{`"accept"`, `true`} {
-		for _, kind := range []string{"standalone", "cluster", "user without scripts"}[:redistest.Times(1, 3)] {
+		for _, kind := range []string{"standalone", "cluster", "user without scripts"}[:redistest.Times(1, 2)] {
 			t.Run(mode+" "+kind, func(t *testing.T) {
 				var config string
 				var raw goredis.UniversalClient
@@ -579,7 +579,7 @@ func TestAChangeoverToHashedIDsUnderLoad(t *testing.T) {
 				go func() { defer all.Done(); r.end(random, ended) }()
 			}
 			pause := func() {
-				until := served.Load() + int64(redistest.Times(200, 600))
+				until := served.Load() + int64(redistest.Times(200, 300))
 				await(t, "requests", func() bool { return served.Load() > until || t.Failed() })
 			}
 			pause()

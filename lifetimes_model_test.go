@@ -45,7 +45,7 @@ func TestAnyOrderOfRequestsKeepsLifeTimes(t *testing.T) {
 				requests = append(requests, &lifeRequest{store: s.readStore(processes[p], id), p: p, id: id, own: own})
 			}
 			begin()
-			for step := range redistest.Times(300, 2000) {
+			for step := range redistest.Times(300, 1000) {
 				if len(requests) == 0 || len(requests) < 5 && random.IntN(3) == 0 {
 					begin()
 				}

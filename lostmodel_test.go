@@ -35,7 +35,7 @@ func TestAnyInterleavingWithLossesKeepsTheContract(t *testing.T) {
 			for range 6 {
 				m.ids = append(m.ids, newID())
 			}
-			for m.step = range redistest.Times(200, 4000) {
+			for m.step = range redistest.Times(200, 2000) {
 				m.act()
 				m.check()
 				for range min(2, len(m.removed)) {
@@ -50,7 +50,7 @@ func TestAnyInterleavingWithLossesKeepsTheContract(t *testing.T) {
 			}
 			t.Logf("lost and repeated %d, failed %d, of which done %d, came late %d, removed ids %d",
 				m.repeated, m.failed, m.done, m.late, len(m.removed))
-			if m.step > 3000 && min(m.repeated, m.failed, m.done, m.late) == 0 {
+			if m.step > 1500 && min(m.repeated, m.failed, m.done, m.late) == 0 {
 				t.Error("the losses were too few to show anything")
 			}
 		})

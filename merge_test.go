@@ -235,7 +235,7 @@ func TestMapsAreMergedLikeTheChangesMadeToThem(t *testing.T) {
 	t.Parallel()
 	s, _ := onMiniredis(t, "")
 	random := seed(t)
-	for range redistest.Times(150, 500) {
+	for range redistest.Times(150, 300) {
 		original := tree{}
 		grow(random, original, 3, 6)
 		theirs, mine := copied(original), copied(original)

@@ -275,6 +275,7 @@ func TestOutagesOfEveryTopology(t *testing.T) {
 		}},
 	}[:redistest.Times(1, 4)] {
 		t.Run(topology.name, func(t *testing.T) {
+			t.Parallel()
 			config, raw, servers := topology.start(t)
 			for _, hangs := range []bool{false, true} {
 				p := open(t, config+`,"on_outage":"anonymous","outage_time":"100ms","read_timeout":"1s","dial_timeout":"1s","write_timeout":"1s"}`, life)
