@@ -263,7 +263,7 @@ func TestAnyInterleavingKeepsTheContract(t *testing.T) {
 			for range 6 {
 				m.ids = append(m.ids, newID())
 			}
-			for m.step = range redistest.Times(600, 6000) {
+			for m.step = range redistest.Times(600, 3000) {
 				m.act()
 				if m.check(); t.Failed() {
 					t.Fatalf("after step %d: %s", m.step, m.last)

@@ -24,7 +24,7 @@ const (
 	goroutines = 16
 )
 
-var updates = redistest.Times(15, 20)
+var updates = redistest.Times(15, 18)
 
 func TestProcessesLoseNothingOfEachOther(t *testing.T) {
 	t.Parallel()
