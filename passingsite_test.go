@@ -84,6 +84,7 @@ const visitors = 20
 func TestRequestsFromBeforeALogIn(t *testing.T) {
 	for _, grace := range []string{"0s", "1m"} {
 		t.Run(grace, func(t *testing.T) {
+			redistest.Require(t)
 			inOwnProcess(t, "TestSiteWithLateRequests", fmt.Sprintf(`SITE_OPTION="regenerate_grace":%q`, grace))
 		})
 	}
@@ -142,6 +143,7 @@ func TestSitesDuringAnOutage(t *testing.T) {
 	for _, mode := range []string{"anonymous", "error"}[:redistest.Times(1, 2)] {
 		t.Run(mode, func(t *testing.T) {
 			t.Parallel()
+			redistest.Require(t)
 			inOwnProcess(t, "TestSiteDuringAnOutage", fmt.Sprintf(`SITE_OPTION="on_outage":%q,"read_timeout":"1s"`, mode))
 		})
 	}
