@@ -44,8 +44,8 @@ func sessions(keys []string) []string {
 	return slices.DeleteFunc(keys, func(key string) bool { return strings.Contains(key, ":{") })
 }
 
-// counter counts the visits of a session; log in regenerates it, log out destroys it.
-func counter(ctx *webcontext.Context) {
+// logInOrOut regenerates the session at /login, and destroys it at /logout.
+func logInOrOut(ctx *webcontext.Context) {
 	switch ctx.Request.URL.Path {
 	case "/login":
 		store, err := web.GlobalSessions.SessionRegenerateID(ctx.ResponseWriter, ctx.Request)
@@ -57,6 +57,11 @@ func counter(ctx *webcontext.Context) {
 		_ = ctx.Input.CruSession.Flush(ctx.Request.Context())
 		web.GlobalSessions.SessionDestroy(ctx.ResponseWriter, ctx.Request)
 	}
+}
+
+// counter counts the visits of a session.
+func counter(ctx *webcontext.Context) {
+	logInOrOut(ctx)
 	visits, _ := ctx.Input.Session("visits").(int)
 	ctx.Output.Session("visits", visits+1)
 	_ = ctx.Output.Body([]byte(fmt.Sprint(visits + 1)))

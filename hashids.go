@@ -170,10 +170,7 @@ func (b *backend) move(ctx context.Context, sid, hash string, e either) (found s
 	if e.waiting() {
 		last = e.taken.value
 	}
-	var user string
-	if values, err := b.decode(plainKey, last); err == nil { // else the entry of its id stays, by which it is found too
-		user = b.userOf(values)
-	}
+	user := b.userStored(plainKey, last) // where that does not decode, the entry of its id stays, by which it is found too
 	if !e.waiting() {
 		if now.tombstone != "" || c.apart.Load() {
 			return e.plain, sid, nil
@@ -261,7 +258,7 @@ func secondsLeft(s stored) int64 {
 	if s.expires.IsZero() {
 		return 0
 	}
-	return max(1, int64((time.Until(s.expires)+time.Second-1)/time.Second))
+	return max(1, roundUp(time.Until(s.expires)))
 }
 
 // follow has a store whose session is no longer found under its id find it under its hash, if it has moved there. became is then
@@ -279,9 +276,7 @@ func (s *SessionStore) follow(ctx context.Context, version record.Version) (beca
 		return gone, "", nil
 	}
 	s.hashed.Store(true)
-	if values, err := b.decode(s.key(), now.value); err == nil { // which this process may have entered under the id
-		b.unlistID(ctx, b.userOf(values), s.sid)
-	}
+	b.unlistID(ctx, b.userStored(s.key(), now.value), s.sid) // which this process may have entered under the id
 	if version != "" && now.value.Holds(version) {
 		return saved, now.value, nil
 	}

@@ -455,18 +455,9 @@ func TestShopOfAVersion(t *testing.T) {
 		version = shopB{}
 	}
 	page := func(ctx *webcontext.Context) {
-		switch ctx.Request.URL.Path {
-		case "/buy":
+		logInOrOut(ctx)
+		if ctx.Request.URL.Path == "/buy" {
 			version.buy(ctx)
-		case "/login":
-			store, err := web.GlobalSessions.SessionRegenerateID(ctx.ResponseWriter, ctx.Request)
-			if err != nil {
-				panic(err)
-			}
-			ctx.Input.CruSession = store
-		case "/logout":
-			_ = ctx.Input.CruSession.Flush(ctx.Request.Context())
-			web.GlobalSessions.SessionDestroy(ctx.ResponseWriter, ctx.Request)
 		}
 		_ = ctx.Output.Body([]byte(version.shown(ctx)))
 	}

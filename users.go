@@ -140,6 +140,18 @@ func (b *backend) userOf(values map[any]any) string {
 	return ""
 }
 
+// userStored is userOf of what is stored under a key, and empty where that does not decode. Without an index nothing is decoded.
+func (b *backend) userStored(key string, value record.Value) string {
+	if b.userKey == "" {
+		return ""
+	}
+	values, err := b.decode(key, value)
+	if err != nil {
+		return ""
+	}
+	return b.userOf(values)
+}
+
 // list enters sessions in the index of their user. Whatever makes a session, renews it or makes it a user's does that first:
 // an id in the index may point to nothing, but no session is missing there.
 func (b *backend) list(ctx context.Context, user string, life int64, ids ...string) error {

@@ -96,13 +96,11 @@ func (l *Look[T]) begin() {
 // Offer says that the id is there, and leaves a value for the read that follows. A value that is older than what is
 // known by now is not kept.
 func (l *Look[T]) Offer(value T, size int) {
-	if l.ended {
+	shard, k := l.known()
+	if k == nil {
 		return
 	}
-	shard := l.of.shard(l.id)
-	shard.Lock()
 	defer shard.Unlock()
-	k := shard.ids[l.id]
 	k.found++
 	k.assumed = time.Time{} // it is there
 	if l.began.After(k.last) {
@@ -118,26 +116,22 @@ func (l *Look[T]) Offer(value T, size int) {
 
 // Answered says that Redis has answered, with nothing to leave for a read.
 func (l *Look[T]) Answered() {
-	if l.ended {
+	shard, k := l.known()
+	if k == nil {
 		return
 	}
-	shard := l.of.shard(l.id)
-	shard.Lock()
 	defer shard.Unlock()
-	k := shard.ids[l.id]
 	shard.news(k, l.clock)
 	l.end(shard, k)
 }
 
 // Assume says that nothing was learned, and that the id is taken to be there all the same.
 func (l *Look[T]) Assume() {
-	if l.ended {
+	shard, k := l.known()
+	if k == nil {
 		return
 	}
-	shard := l.of.shard(l.id)
-	shard.Lock()
 	defer shard.Unlock()
-	k := shard.ids[l.id]
 	k.found++
 	k.assumed = time.Now()
 	l.end(shard, k)
@@ -145,13 +139,22 @@ func (l *Look[T]) Assume() {
 
 // Failed says that nothing was learned.
 func (l *Look[T]) Failed() {
-	if l.ended {
+	shard, k := l.known()
+	if k == nil {
 		return
+	}
+	defer shard.Unlock()
+	l.end(shard, k)
+}
+
+// known returns what is known of the id, with its shard locked, or nil if the look has ended.
+func (l *Look[T]) known() (*lookShard[T], *looked[T]) {
+	if l.ended {
+		return nil, nil
 	}
 	shard := l.of.shard(l.id)
 	shard.Lock()
-	defer shard.Unlock()
-	l.end(shard, shard.ids[l.id])
+	return shard, shard.ids[l.id]
 }
 
 // end takes the look out of what is known of its id, whose shard is locked.
