@@ -54,12 +54,12 @@ type looked struct {
 
 // connect makes the commands of a configuration, on a client of the application if it has one. Its own client is closed
 // when the last provider and the last session that use it are gone, so that a request under way never finds it closed.
-func connect(c config, own redis.UniversalClient, addr string, gate *gate, counted *counters) *commands {
+func connect(c config, given link, addr string, gate *gate, counted *counters) *commands {
 	r := &roundTrips{
-		client: own, maxRetries: c.maxRetries, minBackoff: c.minBackoff, maxBackoff: c.maxBackoff,
+		link: given, maxRetries: c.maxRetries, minBackoff: c.minBackoff, maxBackoff: c.maxBackoff,
 		outageTime: c.outageTime, timeLimit: c.operationTime(), retries: &counted.retries, gate: gate,
 	}
-	if own == nil {
+	if given == nil {
 		var once sync.Once
 		c.client.NoPassword = func(server string) {
 			once.Do(func() {
@@ -67,10 +67,11 @@ func connect(c config, own redis.UniversalClient, addr string, gate *gate, count
 					"needed, or this is not the server that was meant", server)
 			})
 		}
-		r.client = client.New(c.client)
-		r.owner = &owner{r.client, gate}
+		r.own = client.New(c.client)
+		r.link = &goRedis{UniversalClient: r.own}
+		r.owner = &owner{r.own, gate}
 		runtime.SetFinalizer(r.owner, func(o *owner) { go o.close() })
-		gate.own(r.client, r.timeLimit)
+		gate.own(r.own, r.timeLimit)
 	} else {
 		gate.own(nil, r.timeLimit)
 	}
@@ -108,7 +109,7 @@ func (b *backend) open(ctx context.Context) error {
 // survey finds out which keys may be used together, where the configuration does not say it.
 func (b *backend) survey(ctx context.Context) error {
 	one := b.sharded != nil && !*b.sharded
-	if one || b.client.Mode != client.Standalone || b.commands.cluster() != nil {
+	if one || b.client.Mode != client.Standalone || b.commands.link.clustered() {
 		return nil
 	}
 	if err := b.commands.survey(ctx); err != nil {
@@ -274,7 +275,7 @@ func (b *backend) checkID(sid string) error {
 		return errors.New("a session id cannot begin like the keys that this package has beside the sessions")
 	case strings.HasPrefix(sid, hashedNames):
 		return errors.New("a session id cannot begin like the hash of one")
-	case b.commands.cluster() != nil && strings.ContainsAny(sid, "{}") && !strings.Contains(b.keyPrefix, "{"):
+	case b.commands.link.clustered() && strings.ContainsAny(sid, "{}") && !strings.Contains(b.keyPrefix, "{"):
 		return errors.New("in a cluster a session id cannot hold braces, which would choose its slot")
 	}
 	return nil
@@ -320,10 +321,23 @@ func insideOf(provider any) (inside.Inside, error) {
 		return inside.Inside{}, err
 	}
 	defer b.gate.leave()
+	on, ok := b.commands.link.(*goRedis)
+	if !ok {
+		return inside.Inside{}, errors.New("the sessions are behind a client of another make than go-redis v7")
+	}
 	return inside.Inside{
-		Client: b.commands.client, Options: b.client, Addr: b.addr, Prefix: b.keyPrefix, Life: time.Duration(b.life) * time.Second, UserKey: b.userKey,
-		Masters: b.commands.masters, Spread: b.commands.spread, Beside: b.commands.beside, SessionID: b.sessionID, Look: b.lookInside,
+		Client: on.UniversalClient, Options: b.client, Addr: b.addr, Prefix: b.keyPrefix, Life: time.Duration(b.life) * time.Second, UserKey: b.userKey,
+		Masters: b.mastersInside, Spread: b.commands.spread, Beside: b.commands.beside, SessionID: b.sessionID, Look: b.lookInside,
 	}, nil
+}
+
+// mastersInside is the masters of a link to go-redis, for Inside.
+func (b *backend) mastersInside() (all []inside.Master, err error) {
+	found, err := b.commands.link.masters(context.Background(), b.addr)
+	for _, m := range found {
+		all = append(all, inside.Master{Addr: m.addr, Node: m.link.(*goRedis)})
+	}
+	return all, err
 }
 
 // lookInside is inspect, for Inside.

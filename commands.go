@@ -9,14 +9,10 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
-	"github.com/beego-session/redis/internal/client"
-	"github.com/beego-session/redis/internal/inside"
 	"github.com/beego-session/redis/internal/record"
 	"github.com/go-redis/redis/v7"
 )
@@ -94,8 +90,8 @@ func (c *commands) read(ctx context.Context, key string) (stored, error) {
 }
 
 // look is read for whoever may create the session: it also tells of a tombstone. Other commands may travel along.
-func (c *commands) look(ctx context.Context, key string, also ...redis.Cmder) (stored, error) {
-	tombstone := redis.NewStringCmd("get", c.tombstone(key))
+func (c *commands) look(ctx context.Context, key string, also ...command) (stored, error) {
+	tombstone := newString("get", c.tombstone(key))
 	s, err := c.fetch(ctx, key, append(also, tombstone)...)
 	if err != nil {
 		return stored{}, err // and the commands may still be under way
@@ -109,17 +105,17 @@ func (c *commands) look(ctx context.Context, key string, also ...redis.Cmder) (s
 type lookup struct {
 	call
 	limited
-	get              redis.StringCmd
-	pttl             redis.IntCmd
+	get              stringCmd
+	pttl             intCmd
 	getArgs, ttlArgs [2]any
-	cmds             [4]redis.Cmder
+	cmds             [4]command
 }
 
-func (c *commands) fetch(ctx context.Context, key string, also ...redis.Cmder) (stored, error) {
+func (c *commands) fetch(ctx context.Context, key string, also ...command) (stored, error) {
 	l := new(lookup)
 	var k any = key // once for both
 	l.getArgs, l.ttlArgs = [...]any{"get", k}, [...]any{"pttl", k}
-	l.get, l.pttl = *redis.NewStringCmd(l.getArgs[:]...), *redis.NewIntCmd(l.ttlArgs[:]...)
+	l.get.StringCmd, l.pttl.IntCmd = *redis.NewStringCmd(l.getArgs[:]...), *redis.NewIntCmd(l.ttlArgs[:]...)
 	l.call.cmds = append(append(l.cmds[:0], &l.get, &l.pttl), also...)
 	ctx = l.limit(ctx, time.Now().Add(c.timeLimit))
 	if _, err := c.deliverCall(ctx, &l.call); err != nil || l.get.Err() == redis.Nil {
@@ -133,16 +129,16 @@ func (c *commands) readAll(ctx context.Context, keys []string) ([]stored, error)
 	if len(keys) == 0 {
 		return nil, nil
 	}
-	var cmds []redis.Cmder
+	var cmds []command
 	for _, key := range keys {
-		cmds = append(cmds, redis.NewStringCmd("get", key), redis.NewIntCmd("pttl", key))
+		cmds = append(cmds, newString("get", key), newInt("pttl", key))
 	}
 	if err := c.do(ctx, cmds...); err != nil && !isReply(err, "WRONGTYPE ") {
 		return nil, err // and the commands may still be under way
 	}
 	all := make([]stored, len(keys))
 	for i := range all {
-		get, pttl := cmds[2*i].(*redis.StringCmd), cmds[2*i+1].(*redis.IntCmd)
+		get, pttl := cmds[2*i].(*stringCmd), cmds[2*i+1].(*intCmd)
 		switch err := cmp.Or(unwrap(get.Err()), unwrap(pttl.Err())); {
 		case err == nil:
 			all[i] = found(get, pttl)
@@ -154,7 +150,7 @@ func (c *commands) readAll(ctx context.Context, keys []string) ([]stored, error)
 }
 
 // found is a session that there is.
-func found(get *redis.StringCmd, pttl *redis.IntCmd) stored {
+func found(get *stringCmd, pttl *intCmd) stored {
 	s := stored{value: record.Value(get.Val()), present: true}
 	if ms := pttl.Val(); ms >= 0 {
 		s.expires = time.Now().Add(time.Duration(ms) * time.Millisecond)
@@ -164,38 +160,38 @@ func found(get *redis.StringCmd, pttl *redis.IntCmd) stored {
 
 // removed tells whether a session that is not there was destroyed or regenerated of late.
 func (c *commands) removed(ctx context.Context, key string) (bool, error) {
-	get := redis.NewStringCmd("get", c.tombstone(key))
+	get := newString("get", c.tombstone(key))
 	err := c.do(ctx, get)
 	return err == nil && get.Err() == nil, err
 }
 
 // renew sets the life time of a session that exists, and does nothing to one that does not. It tells whether there is one, as far
 // as that shows. Other commands may travel along.
-func (c *commands) renew(ctx context.Context, key string, life int64, also ...redis.Cmder) (there bool, err error) {
+func (c *commands) renew(ctx context.Context, key string, life int64, also ...command) (there bool, err error) {
 	if life == 0 {
-		persist := redis.NewIntCmd("persist", key) // which answers 0 also where there is no life time
-		return true, c.do(ctx, append([]redis.Cmder{persist}, also...)...)
+		persist := newInt("persist", key) // which answers 0 also where there is no life time
+		return true, c.do(ctx, append([]command{persist}, also...)...)
 	}
-	expire := redis.NewIntCmd("expire", key, life)
-	err = c.do(ctx, append([]redis.Cmder{expire}, also...)...)
+	expire := newInt("expire", key, life)
+	err = c.do(ctx, append([]command{expire}, also...)...)
 	return expire.Val() == 1, err
 }
 
 // remove deletes a session, or finds it gone.
 func (c *commands) remove(ctx context.Context, key string) error {
-	return c.do(ctx, append([]redis.Cmder{c.bury(key, record.NewVersion()), redis.NewIntCmd("del", key)}, c.endGrace(key)...)...)
+	return c.do(ctx, append([]command{c.bury(key, record.NewVersion()), newInt("del", key)}, c.endGrace(key)...)...)
 }
 
 // bury is the command that leaves a tombstone.
-func (c *commands) bury(key string, mark record.Version) redis.Cmder {
-	return redis.NewStatusCmd("setex", c.tombstone(key), c.tombstoneLife, string(mark))
+func (c *commands) bury(key string, mark record.Version) command {
+	return newAny("setex", c.tombstone(key), c.tombstoneLife, string(mark))
 }
 
 // addToTombstone is the commands that leave a tombstone, and in one that is there what moves from the key have left: their repeats
 // look for it.
-func (c *commands) addToTombstone(key string) []redis.Cmder {
+func (c *commands) addToTombstone(key string) []command {
 	tombstone := c.tombstone(key)
-	return []redis.Cmder{redis.NewIntCmd("append", tombstone, string(record.NewVersion())), redis.NewIntCmd("expire", tombstone, c.tombstoneLife)}
+	return []command{newInt("append", tombstone, string(record.NewVersion())), newInt("expire", tombstone, c.tombstoneLife)}
 }
 
 // loadingTime is how long ready waits for a server that loads its data.
@@ -204,29 +200,11 @@ const loadingTime = time.Minute
 // ready asks whether the server answers, and waits while it loads its data.
 func (c *commands) ready(ctx context.Context) error {
 	for deadline := time.Now().Add(loadingTime); ; {
-		err := c.do(ctx, redis.NewStatusCmd("ping"))
+		err := c.do(ctx, newAny("ping"))
 		if err == nil || !isReply(err, "LOADING ") || time.Now().After(deadline) || sleep(ctx, probeInterval) != nil {
 			return err
 		}
 	}
-}
-
-// masters returns the servers that have keys, by their addresses, and with an error those that were found.
-func (c *commands) masters() ([]inside.Master, error) {
-	cluster := c.cluster()
-	if cluster == nil {
-		return []inside.Master{{Addr: c.addr, Node: c.client}}, nil
-	}
-	var mu sync.Mutex // protects all
-	var all []inside.Master
-	err := cluster.ForEachMaster(func(master *redis.Client) error {
-		mu.Lock()
-		defer mu.Unlock()
-		all = append(all, inside.Master{Addr: master.Options().Addr, Node: master})
-		return nil
-	})
-	slices.SortFunc(all, func(a, b inside.Master) int { return cmp.Compare(a.Addr, b.Addr) })
-	return all, err
 }
 
 // check writes a key, reads it and removes it, in a cluster on each master, where they are known. A client of the application does
@@ -234,27 +212,39 @@ func (c *commands) masters() ([]inside.Master, error) {
 func (c *commands) check(ctx context.Context) error {
 	ctx = limit(ctx, time.Now().Add(c.timeLimit))
 	one := func(key string) error {
-		return c.do(ctx, redis.NewStatusCmd("setex", key, temporaryLife, ""), redis.NewStringCmd("get", key), redis.NewIntCmd("del", key))
+		return c.do(ctx, newAny("setex", key, temporaryLife, ""), newString("get", key), newInt("del", key))
 	}
 	keys := c.spread()
-	if c.cluster() == nil || c.repeatsUnseen() {
-		if err := one(keys[c.addr]); err != nil || c.cluster() == nil {
+	if !c.link.clustered() {
+		return one(keys[c.addr])
+	}
+	checks := map[string]func() error{} // by what they are of
+	if c.own != nil {
+		for addr, key := range keys {
+			checks["master "+addr] = func() error { return one(key) }
+		}
+	} else {
+		all, err := c.link.masters(ctx, c.addr)
+		if err != nil {
 			return err
 		}
-		return c.cluster().ForEachMaster(func(master *redis.Client) error { return master.ProcessContext(ctx, redis.NewStatusCmd("ping")) })
+		checks["the cluster"] = func() error { return one(keys[c.addr]) }
+		for _, m := range all {
+			checks["master "+m.addr] = func() error { return ask(ctx, m.link, newAny("ping")) }
+		}
 	}
-	errs := make(chan error, len(keys))
-	for addr, key := range keys {
+	errs := make(chan error, len(checks))
+	for name, check := range checks {
 		go func() {
-			err := one(key)
+			err := check()
 			if err != nil {
-				err = fmt.Errorf("master %s: %w", addr, err)
+				err = fmt.Errorf("%s: %w", name, err)
 			}
 			errs <- err
 		}()
 	}
 	var err error
-	for range keys {
+	for range checks {
 		err = errors.Join(err, <-errs)
 	}
 	return err
@@ -263,17 +253,16 @@ func (c *commands) check(ctx context.Context) error {
 // spread returns a key of no session for each master that can have sessions, by its address, and where they are not known one key.
 func (c *commands) spread() map[string]string {
 	key := c.prefix + surveyName()
-	own, ok := c.client.(client.Client)
-	if !ok || c.cluster() == nil {
+	if c.own == nil || !c.link.clustered() {
 		return map[string]string{c.addr: key}
 	}
-	keys, masters := map[string]string{own.Server(key): key}, len(own.Servers())
+	keys, masters := map[string]string{c.own.Server(key): key}, len(c.own.Servers())
 	if strings.Contains(c.prefix, "{") { // by a hash tag all are on one
 		masters = 1
 	}
 	for i := 0; len(keys) < masters && i < maxDraws; i++ {
 		drawn := key + strconv.Itoa(i)
-		keys[own.Server(drawn)] = drawn
+		keys[c.own.Server(drawn)] = drawn
 	}
 	return keys
 }

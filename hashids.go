@@ -72,7 +72,7 @@ func (b *backend) checkName(sid string) error {
 // be created. known says that the id came with a request. Any other was drawn a moment ago, by beego for SessionRead, and who
 // watches the server must not see it: so it is not looked for under the id, unless sessions are created there. Other
 // commands may travel along.
-func (b *backend) find(ctx context.Context, sid, name string, create, known bool, also ...redis.Cmder) (found stored, stands string, err error) {
+func (b *backend) find(ctx context.Context, sid, name string, create, known bool, also ...command) (found stored, stands string, err error) {
 	if b.hashIDs == hashAccept {
 		return b.findEither(ctx, sid, name, also...)
 	}
@@ -103,10 +103,10 @@ func (e either) waiting() bool { return e.taken.present && e.taken.value != move
 func (c *commands) taken(plainKey string) string { return c.prefix + removals + plainKey + "}" }
 
 // lookAtBoth is look at a session under its id, under its hash, and between the two. Other commands travel behind that.
-func (c *commands) lookAtBoth(ctx context.Context, plainKey, hashKey string, also ...redis.Cmder) (e either, err error) {
+func (c *commands) lookAtBoth(ctx context.Context, plainKey, hashKey string, also ...command) (e either, err error) {
 	taken, hashed := newLook(c.taken(plainKey)), newLook(hashKey)
-	tombstone := redis.NewStringCmd("get", c.tombstone(hashKey))
-	e.plain, err = c.look(ctx, plainKey, append([]redis.Cmder{taken.get, taken.pttl, hashed.get, hashed.pttl, tombstone}, also...)...)
+	tombstone := newString("get", c.tombstone(hashKey))
+	e.plain, err = c.look(ctx, plainKey, append([]command{taken.get, taken.pttl, hashed.get, hashed.pttl, tombstone}, also...)...)
 	if err != nil {
 		return either{}, err
 	}
@@ -120,12 +120,12 @@ func (c *commands) lookAtBoth(ctx context.Context, plainKey, hashKey string, als
 
 // another is a look that travels with others.
 type another struct {
-	get  *redis.StringCmd
-	pttl *redis.IntCmd
+	get  *stringCmd
+	pttl *intCmd
 }
 
 func newLook(key string) another {
-	return another{redis.NewStringCmd("get", key), redis.NewIntCmd("pttl", key)}
+	return another{newString("get", key), newInt("pttl", key)}
 }
 
 func (l another) found() stored {
@@ -136,7 +136,7 @@ func (l another) found() stored {
 }
 
 // findEither looks for a session under its id and its hash, to which it moves it if it is to.
-func (b *backend) findEither(ctx context.Context, sid, hash string, also ...redis.Cmder) (found stored, stands string, err error) {
+func (b *backend) findEither(ctx context.Context, sid, hash string, also ...command) (found stored, stands string, err error) {
 	e, err := b.commands.lookAtBoth(ctx, b.key(sid), b.key(hash), also...)
 	switch {
 	case err != nil:
@@ -208,9 +208,9 @@ func (b *backend) move(ctx context.Context, sid, hash string, e either) (found s
 		if found.present {
 			err = c.remove(ctx, hashKey)
 		}
-		return stored{tombstone: found.tombstone}, hash, errors.Join(err, c.do(ctx, redis.NewIntCmd("del", c.taken(plainKey))))
+		return stored{tombstone: found.tombstone}, hash, errors.Join(err, c.do(ctx, newInt("del", c.taken(plainKey))))
 	}
-	if err := c.do(ctx, redis.NewStatusCmd("setex", c.taken(plainKey), c.tombstoneLife, movedMark)); err != nil {
+	if err := c.do(ctx, newAny("setex", c.taken(plainKey), c.tombstoneLife, movedMark)); err != nil {
 		return stored{}, "", err
 	}
 	b.unlistID(ctx, user, sid)
@@ -224,7 +224,7 @@ func (c *commands) take(ctx context.Context, plainKey string) (stored, error) {
 	if !c.scriptless() {
 		take := run{
 			script: takeScript, keys: []string{plainKey, key, c.tombstone(plainKey)}, args: []any{string(record.NewVersion()), c.tombstoneLife},
-			after: []redis.Cmder{waits.get, waits.pttl},
+			after: []command{waits.get, waits.pttl},
 		}
 		reply, doubtful, err := c.eval(ctx, take)
 		if err == nil && waits.get.Err() == redis.Nil && (reply == int64(1) || doubtful) {
@@ -239,7 +239,7 @@ func (c *commands) take(ctx context.Context, plainKey string) (stored, error) {
 			return waits.found(), err
 		}
 	}
-	err := c.do(ctx, redis.NewBoolCmd("renamenx", plainKey, key), waits.get, waits.pttl)
+	err := c.do(ctx, newInt("renamenx", plainKey, key), waits.get, waits.pttl)
 	if isReply(err, "ERR no such key") {
 		err = nil
 	}
@@ -249,7 +249,7 @@ func (c *commands) take(ctx context.Context, plainKey string) (stored, error) {
 // unlistID drops an id from the index of a user, because its session has moved. Where that fails, SessionsOf does it.
 func (b *backend) unlistID(ctx context.Context, user, sid string) {
 	if user != "" {
-		_ = b.commands.do(ctx, redis.NewIntCmd("zrem", b.commands.index(user), sid))
+		_ = b.commands.do(ctx, newInt("zrem", b.commands.index(user), sid))
 	}
 }
 
@@ -346,7 +346,7 @@ func (b *backend) nameOf(ctx context.Context, sid string) (name string, err erro
 func (b *backend) removeOther(ctx context.Context, sid, name string) error {
 	if name == sid {
 		hashKey := b.key(b.name(sid))
-		if err := b.commands.do(ctx, append(b.commands.addToTombstone(hashKey), redis.NewIntCmd("del", hashKey))...); err != nil {
+		if err := b.commands.do(ctx, append(b.commands.addToTombstone(hashKey), newInt("del", hashKey))...); err != nil {
 			return err
 		}
 	}
@@ -358,25 +358,25 @@ func (b *backend) removeOther(ctx context.Context, sid, name string) error {
 func (b *backend) removePlain(ctx context.Context, sid string, logOut bool) error {
 	c, key := b.commands, b.key(sid)
 	keys := []string{key, c.taken(key)}
-	var ends []redis.Cmder
+	var ends []command
 	if logOut {
 		keys, ends = append(keys, c.tombstone(key)), c.endGrace(key)
 	}
-	var there []redis.Cmder
+	var there []command
 	for _, key := range keys {
-		there = append(there, redis.NewIntCmd("exists", key))
+		there = append(there, newInt("exists", key))
 	}
 	if err := c.do(ctx, append(there, ends...)...); err != nil {
 		return err
 	}
-	if !slices.ContainsFunc(there, func(cmd redis.Cmder) bool { return cmd.(*redis.IntCmd).Val() > 0 }) {
+	if !slices.ContainsFunc(there, func(cmd command) bool { return cmd.(*intCmd).Val() > 0 }) {
 		return nil
 	}
 	tombstone := c.addToTombstone(key)
 	if logOut {
-		tombstone = []redis.Cmder{c.bury(key, record.NewVersion())}
+		tombstone = []command{c.bury(key, record.NewVersion())}
 	}
-	return c.do(ctx, append(tombstone, redis.NewIntCmd("del", key), redis.NewIntCmd("del", c.taken(key)))...)
+	return c.do(ctx, append(tombstone, newInt("del", key), newInt("del", c.taken(key)))...)
 }
 
 // remove removes a session under all its names, that of its hash first: who watches the server sees its id only when it is no
@@ -428,7 +428,7 @@ func (b *backend) inspectEither(ctx context.Context, ids []string) (found []stor
 // endMove leaves the mark of a move whose process may have ended before that, and tells whether nothing waits any more.
 func (b *backend) endMove(ctx context.Context, sid string) bool {
 	c := b.commands
-	return c.do(ctx, redis.NewStatusCmd("set", c.taken(b.key(sid)), movedMark, "ex", c.tombstoneLife, "xx")) == nil
+	return c.do(ctx, newAny("set", c.taken(b.key(sid)), movedMark, "ex", c.tombstoneLife, "xx")) == nil
 }
 
 // onceEach leaves out sessions that were found by their id and by their hash.

@@ -9,8 +9,6 @@ import (
 	"slices"
 	"sync/atomic"
 	"time"
-
-	"github.com/go-redis/redis/v7"
 )
 
 // layout is what is known of where the keys are.
@@ -31,14 +29,14 @@ const surveyed = 16
 func (c *commands) survey(ctx context.Context) error {
 	ctx = limit(ctx, time.Now().Add(c.timeLimit))
 	var keys []string // of sessions, each followed by that of its tombstone
-	var write, clear []redis.Cmder
+	var write, clear []command
 	for range surveyed {
 		key := c.prefix + surveyName()
 		keys = append(keys, key, c.tombstone(key))
 	}
 	for _, key := range keys {
-		write = append(write, redis.NewStatusCmd("setex", key, minTombstoneLife, ""))
-		clear = append(clear, redis.NewIntCmd("del", key))
+		write = append(write, newAny("setex", key, minTombstoneLife, ""))
+		clear = append(clear, newInt("del", key))
 	}
 	if _, err := c.attempt(ctx, write...); isReply(err, "MOVED ") {
 		return errors.New("this is a node of a cluster with several: use the provider redis_cluster, or the mode cluster")
@@ -47,11 +45,11 @@ func (c *commands) survey(ctx context.Context) error {
 	}
 	defer func() { _, _ = c.attempt(ctx, clear...) }() // or they expire
 
-	var sessions, parts, there []redis.Cmder
+	var sessions, parts, there []command
 	for i := 0; i < len(keys); i += 2 {
-		sessions = append(sessions, redis.NewCmd("eval", bothExist, 2, keys[0], keys[i]))
-		parts = append(parts, redis.NewCmd("eval", bothExist, 2, keys[i], keys[i+1]))
-		there = append(there, redis.NewIntCmd("exists", keys[i]), redis.NewIntCmd("exists", keys[i+1]))
+		sessions = append(sessions, newAny("eval", bothExist, 2, keys[0], keys[i]))
+		parts = append(parts, newAny("eval", bothExist, 2, keys[i], keys[i+1]))
+		there = append(there, newInt("exists", keys[i]), newInt("exists", keys[i+1]))
 	}
 	if _, err := c.attempt(ctx, slices.Concat(sessions, parts, there)...); err != nil && (retryable(err) || !isReply(err, "")) {
 		return ctx.Err()
@@ -61,13 +59,13 @@ func (c *commands) survey(ctx context.Context) error {
 		return nil
 	}
 	for _, key := range there {
-		if key.(*redis.IntCmd).Val() != 1 {
+		if key.(*intCmd).Val() != 1 {
 			return nil // evicted
 		}
 	}
-	together := func(scripts []redis.Cmder) bool {
+	together := func(scripts []command) bool {
 		for _, cmd := range scripts {
-			if cmd.Err() != nil || cmd.(*redis.Cmd).Val() != int64(2) {
+			if cmd.Err() != nil || cmd.(*anyCmd).Val() != int64(2) {
 				return false
 			}
 		}

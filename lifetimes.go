@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/beego-session/redis/internal/record"
-	"github.com/go-redis/redis/v7"
 )
 
 // keepLife, in the place of a life time, is what is left of the one that the session has.
@@ -205,7 +204,7 @@ func (b *backend) renew(ctx context.Context, sid string, value record.Value, l l
 			there, err = b.commands.renew(ctx, b.key(sid), life)
 			return there, life, err
 		}
-		get := redis.NewStringCmd("get", b.key(sid))
+		get := newString("get", b.key(sid))
 		if there, err = b.commands.renew(ctx, b.key(sid), life, get); err != nil || get.Err() != nil {
 			return there, life, err
 		}

@@ -10,9 +10,6 @@ import (
 	"io"
 	"iter"
 	"strings"
-
-	"github.com/beego-session/redis/internal/inside"
-	"github.com/go-redis/redis/v7"
 )
 
 // Sessions returns the ids of all sessions, in no order; with hash_ids, "sha256:" and the hash of those that are hashed. It asks for
@@ -108,10 +105,10 @@ func (b *backend) step(ctx context.Context, f func(context.Context) error) error
 }
 
 // servers returns all that have keys.
-func (b *backend) servers(ctx context.Context) ([]inside.Master, error) {
-	var found []inside.Master
-	err := b.step(ctx, func(context.Context) (err error) {
-		found, err = b.commands.masters()
+func (b *backend) servers(ctx context.Context) ([]master, error) {
+	var found []master
+	err := b.step(ctx, func(ctx context.Context) (err error) {
+		found, err = b.commands.link.masters(ctx, b.addr)
 		return err
 	})
 	if err != nil {
@@ -125,10 +122,10 @@ func (b *backend) servers(ctx context.Context) ([]inside.Master, error) {
 const scanned = 250
 
 // scan returns some keys of a server, and where to go on; that is 0 at the end.
-func (b *backend) scan(ctx context.Context, on inside.Master, cursor uint64) (keys []string, next uint64, err error) {
-	cmd := redis.NewScanCmd(nil, "scan", cursor, "match", globEscaper.Replace(b.keyPrefix)+"*", "count", scanned)
+func (b *backend) scan(ctx context.Context, on master, cursor uint64) (keys []string, next uint64, err error) {
+	scan := newAny("scan", cursor, "match", globEscaper.Replace(b.keyPrefix)+"*", "count", scanned)
 	err = b.step(ctx, func(ctx context.Context) error {
-		return b.commands.retry(ctx, func(ctx context.Context) error { return on.ProcessContext(ctx, cmd) })
+		return b.commands.retry(ctx, func(ctx context.Context) error { return ask(ctx, on.link, scan) })
 	})
 	switch {
 	case isReply(err, "") && !retryable(err):
@@ -138,8 +135,7 @@ func (b *backend) scan(ctx context.Context, on inside.Master, cursor uint64) (ke
 	case err != nil:
 		return nil, 0, err
 	}
-	keys, next = cmd.Val()
-	return keys, next, nil
+	return scan.cursor()
 }
 
 var globEscaper = strings.NewReplacer(`*`, `\*`, `?`, `\?`, `[`, `\[`, `]`, `\]`, `\`, `\\`, `^`, `\^`, `-`, `\-`)

@@ -7,8 +7,6 @@ package redis
 import (
 	"context"
 	"slices"
-
-	"github.com/go-redis/redis/v7"
 )
 
 // passingStore is an empty session that is never saved, whatever happens to it, and that tells nobody so.
@@ -38,37 +36,37 @@ func (c *commands) graceKey(key string) string { return c.prefix + graces + key 
 
 // beginGrace is the command by which a key gets its grace, to be sent right before the session moves: from then on a late
 // request may come at any time. There is none where no grace is configured.
-func (c *commands) beginGrace(key string) []redis.Cmder {
+func (c *commands) beginGrace(key string) []command {
 	if c.graceLife == 0 {
 		return nil
 	}
-	return []redis.Cmder{redis.NewStatusCmd("setex", c.graceKey(key), c.graceLife, "")}
+	return []command{newAny("setex", c.graceKey(key), c.graceLife, "")}
 }
 
 // endGrace is the command that ends the grace of a key, if any is configured.
-func (c *commands) endGrace(key string) []redis.Cmder {
+func (c *commands) endGrace(key string) []command {
 	if c.graceLife == 0 {
 		return nil
 	}
-	return []redis.Cmder{redis.NewIntCmd("del", c.graceKey(key))}
+	return []command{newInt("del", c.graceKey(key))}
 }
 
 // askGrace is the commands that ask for the grace of a session that is looked for, if any is configured: under the names under
 // which it may have stood. known is that of find. They must not come before the look.
-func (b *backend) askGrace(sid, name string, known bool) []redis.Cmder {
+func (b *backend) askGrace(sid, name string, known bool) []command {
 	if b.commands.graceLife == 0 {
 		return nil
 	}
-	asked := []redis.Cmder{redis.NewStringCmd("get", b.commands.graceKey(b.key(name)))}
+	asked := []command{newString("get", b.commands.graceKey(b.key(name)))}
 	if name != sid && (known || b.hashIDs != hashAll) {
-		asked = append(asked, redis.NewStringCmd("get", b.commands.graceKey(b.key(sid))))
+		asked = append(asked, newString("get", b.commands.graceKey(b.key(sid))))
 	}
 	return asked
 }
 
 // answered tells whether the commands of askGrace have found a grace, after a round trip that succeeded.
-func answered(asked []redis.Cmder) bool {
-	return slices.ContainsFunc(asked, func(cmd redis.Cmder) bool { return cmd.Err() == nil })
+func answered(asked []command) bool {
+	return slices.ContainsFunc(asked, func(cmd command) bool { return cmd.Err() == nil })
 }
 
 // inGrace tells whether a session that was found to be absent has its grace.

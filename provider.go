@@ -68,7 +68,7 @@ type Provider struct {
 	MaxRetries            int    `json:"max_retries"`
 
 	mode client.Mode
-	own  redis.UniversalClient // the application's, where it brought one
+	own  link // to the client of the application, where it brought one
 
 	init     sync.Mutex // one SessionInit at a time
 	backend  atomic.Pointer[backend]
@@ -84,7 +84,13 @@ type Provider struct {
 // whatever does not say how to reach Redis, sharded, and for the retries beyond those of the client max_retries and
 // outage_time. Calls through a cluster's client share no round trips, as its masters are not known. The client stays
 // the application's to close.
-func NewProvider(c redis.UniversalClient) *Provider { return &Provider{own: c} }
+func NewProvider(c redis.UniversalClient) *Provider {
+	return &Provider{own: &goRedis{UniversalClient: c}}
+}
+
+// NewProviderOn is NewProvider for a client of another make than go-redis v7. The packages of
+// github.com/beego-session/redis/adapters call it for go-redis v9 and rueidis.
+func NewProviderOn(c Client) *Provider { return &Provider{own: anotherMake{c}} }
 
 // SessionInit connects to Redis. maxlifetime is the life time of a session in seconds, where 0 is for ever. cfg is a
 // comma-separated string, JSON or a URL; the README lists its keys. A later call starts from scratch, and requests
@@ -146,9 +152,12 @@ func (p *Provider) hold(c config) {
 }
 
 func (p *Provider) addr(c config) string {
-	if cl, ok := p.own.(*redis.Client); ok {
-		return cl.Options().Addr
-	} else if p.own != nil {
+	if on, ok := p.own.(*goRedis); ok {
+		if one, ok := on.UniversalClient.(*redis.Client); ok {
+			return one.Options().Addr
+		}
+	}
+	if p.own != nil {
 		return "the application's client"
 	}
 	return strings.Join(c.client.Addrs, ";")

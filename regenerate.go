@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/beego-session/redis/internal/record"
-	"github.com/go-redis/redis/v7"
 )
 
 var (
@@ -39,18 +38,18 @@ type rebinding func(record.Value) (record.Value, error)
 // the old key it leaves an empty one under the new. After an error the session is under its old key, unless the error says that
 // it may not be.
 func (c *commands) regenerate(ctx context.Context, oldKey, key string, l lives, rebind rebinding) (stored, error) {
-	if oldKey != key && (c.cluster() != nil || c.sharded.Load() || rebind != nil) || c.scriptless() {
+	if oldKey != key && (c.link.clustered() || c.sharded.Load() || rebind != nil) || c.scriptless() {
 		return c.copyAndRemove(ctx, oldKey, key, l, rebind)
 	}
 	version := record.NewVersion()
 	keys := []string{oldKey, key, c.tombstone(oldKey), c.tombstone(key)}
-	get := redis.NewStringCmd("get", key)
-	var grace []redis.Cmder
+	get := newString("get", key)
+	var grace []command
 	if oldKey != key {
 		grace = c.beginGrace(oldKey)
 	}
 	reply, doubtful, err := c.eval(c.forward(ctx), run{
-		script: regenerateScript, keys: keys, before: grace, after: []redis.Cmder{get},
+		script: regenerateScript, keys: keys, before: grace, after: []command{get},
 		args: expiring([]any{string(version), string(record.Empty(version)), c.tombstoneLife}, l.now("")),
 	})
 	takeBack := func() error {
@@ -86,7 +85,7 @@ func (c *commands) regenerate(ctx context.Context, oldKey, key string, l lives, 
 	case c.scriptless() && oldKey != key:
 		// A proxy may have said in words that are not known here that its connection failed. By this tombstone of the new id the
 		// script does nothing from now on; whether it was done is seen there.
-		get := redis.NewStringCmd("get", key)
+		get := newString("get", key)
 		if err := c.do(ctx, c.bury(key, version), get); err != nil {
 			return stored{}, fmt.Errorf("%w; and whether the session was moved before is not known", err)
 		}
@@ -128,7 +127,7 @@ func (c *commands) unless(err error, takeBack func() error) error {
 // known the copy stays, so that there is one.
 func (c *commands) copyAndRemove(ctx context.Context, oldKey, key string, l lives, rebind rebinding) (stored, error) {
 	forward := c.forward(ctx)
-	get := redis.NewStringCmd("get", oldKey)
+	get := newString("get", oldKey)
 	now, err := c.look(forward, key, get)
 	if err != nil {
 		return stored{}, err
@@ -240,7 +239,7 @@ func judge(reply any) (v verdict, found record.Value) {
 
 // removeCopied deletes a session that still is what was copied, and returns what it has deleted. version is that of the
 // copy. doubtful tells of an error that the session may be deleted all the same.
-func (c *commands) removeCopied(ctx context.Context, key string, copied record.Value, version record.Version, before ...redis.Cmder) (
+func (c *commands) removeCopied(ctx context.Context, key string, copied record.Value, version record.Version, before ...command) (
 	v verdict, found record.Value, doubtful bool, err error,
 ) {
 	if !c.scriptless() {
@@ -261,7 +260,7 @@ func (c *commands) removeCopied(ctx context.Context, key string, copied record.V
 			return 0, "", doubtful || c.scriptless(), err
 		case err != nil:
 			// As in regenerate: it may have been done all the same.
-			tombstone := redis.NewStringCmd("get", c.tombstone(key))
+			tombstone := newString("get", c.tombstone(key))
 			if err := c.do(ctx, tombstone); err != nil {
 				return 0, "", true, err
 			} else if strings.Contains(tombstone.Val(), string(version)) {
@@ -277,9 +276,9 @@ func (c *commands) removeCopied(ctx context.Context, key string, copied record.V
 	}
 	// A session that was renamed to a key which nobody else knows is ours, whatever it is: a repeat finds it there.
 	removal := c.removal(key, version)
-	get := redis.NewStringCmd("get", removal)
+	get := newString("get", removal)
 	err = c.do(ctx, append(before,
-		c.bury(key, version), redis.NewBoolCmd("renamenx", key, removal), get, redis.NewIntCmd("expire", removal, c.tombstoneLife))...)
+		c.bury(key, version), newInt("renamenx", key, removal), get, newInt("expire", removal, c.tombstoneLife))...)
 	switch {
 	case err != nil && !isReply(err, "ERR no such key"):
 		return 0, "", true, err
@@ -303,8 +302,8 @@ func (c *commands) unremove(ctx context.Context, key, copyKey string, copied rec
 	if c.apart.Load() {
 		return errors.New("no server can tell whether it was moved")
 	} else if c.scriptless() {
-		back := redis.NewBoolCmd("renamenx", c.removal(key, version), key)
-		if err := c.do(ctx, back); err != nil || back.Val() {
+		back := newInt("renamenx", c.removal(key, version), key)
+		if err := c.do(ctx, back); err != nil || back.Val() == 1 {
 			return err
 		}
 		return errTaken
@@ -321,7 +320,7 @@ func (c *commands) unremove(ctx context.Context, key, copyKey string, copied rec
 		return errTaken
 	}
 	// The tombstone of the copy is its version, by which regenerate.lua, too, finds out that it comes too late.
-	return c.do(ctx, c.bury(copyKey, version), redis.NewIntCmd("del", copyKey))
+	return c.do(ctx, c.bury(copyKey, version), newInt("del", copyKey))
 }
 
 // giveBack undoes a regenerate that was done: the session is under its old key again, with one more version.

@@ -15,6 +15,11 @@ import (
 	"github.com/go-redis/redis/v7"
 )
 
+// closedClient recognises that the client was closed.
+func closedClient(err error) bool {
+	return errors.Is(err, redis.ErrClosed) || errors.Is(err, ErrClosed)
+}
+
 // again is an error that asks for another attempt.
 type again string
 

@@ -23,8 +23,9 @@ import (
 // roundTrips sends commands through a client. Every command may be executed twice, when the reply to the first was lost
 // with its connection: nothing may be sent here that does harm when repeated.
 type roundTrips struct {
-	client     redis.UniversalClient
-	owner      *owner // nil where the client is the application's
+	link       link
+	own        client.Client // what link leads to, unless that is a client of the application
+	owner      *owner        // of own
 	maxRetries int
 	minBackoff time.Duration
 	maxBackoff time.Duration
@@ -33,37 +34,26 @@ type roundTrips struct {
 	retries    *atomic.Uint64
 	gate       *gate
 
-	servers sync.Map  // *server by address; "" is the one that has all keys
-	swaps   swaps     // of those whose addresses are not known, together
-	pipes   sync.Pool // of *redis.Pipeline, empty
+	servers sync.Map // *server by address; "" is the one that has all keys
+	swaps   swaps    // of those whose addresses are not known, together
 	layout
 
 	refused   atomic.Pointer[refusal] // of scripts; nil: the server runs them, as far as is known
 	onRefusal func(error)             // is told so, once
 }
 
-// cluster is the client of a cluster, or nil.
-func (r *roundTrips) cluster() interface {
-	ForEachMaster(func(*redis.Client) error) error
-} {
-	cluster, _ := r.client.(interface {
-		ForEachMaster(func(*redis.Client) error) error
-	})
-	return cluster
-}
-
 // repeatsUnseen tells whether the client sends commands again by itself without a word, so that its last error says nothing of
-// the attempts before: that is an application's client of a cluster.
+// the attempts before: that is an application's client of a cluster. One of another make must not.
 func (r *roundTrips) repeatsUnseen() bool {
-	_, own := r.client.(client.Client)
-	return !own && r.cluster() != nil
+	_, ok := r.link.(*goRedis)
+	return ok && r.own == nil && r.link.clustered()
 }
 
 // server returns the server of a call. A call for several servers, or for one that is not known, shares nothing.
-func (r *roundTrips) server(cmds ...redis.Cmder) *server {
+func (r *roundTrips) server(cmds ...command) *server {
 	s := r.serverOf(keyOf(cmds[0]))
 	for _, cmd := range cmds[1:] {
-		if r.cluster() != nil && r.serverOf(keyOf(cmd)) != s {
+		if r.link.clustered() && r.serverOf(keyOf(cmd)) != s {
 			return r.unknown()
 		}
 	}
@@ -75,12 +65,11 @@ func (r *roundTrips) serverOf(key string) *server {
 	addr := ""
 	if r.sharded.Load() {
 		return r.unknown()
-	} else if r.cluster() != nil {
-		known, ok := r.client.(client.Client)
-		if !ok || key == "" {
+	} else if r.link.clustered() {
+		if r.own == nil || key == "" {
 			return r.unknown()
 		}
-		if addr = known.Server(key); addr == "" {
+		if addr = r.own.Server(key); addr == "" {
 			return r.unknown()
 		}
 	}
@@ -102,21 +91,28 @@ func (r *roundTrips) queued() (n int) {
 
 func (r *roundTrips) unknown() *server { return &server{swaps: &r.swaps, health: new(health)} }
 
-// keyOf returns the first key of a command.
-func keyOf(cmd redis.Cmder) string {
-	at := 1
-	if name := cmd.Name(); name == "evalsha" || name == "eval" {
-		at = 3
+// keyAt returns where in a command its first key is, and 0 if it has none.
+func keyAt(cmd command) int {
+	switch cmd.Name() {
+	case "evalsha", "eval":
+		return 3
+	case "ping", "scan":
+		return 0
 	}
-	if args := cmd.Args(); at < len(args) {
-		key, _ := args[at].(string)
+	return 1
+}
+
+// keyOf returns the first key of a command.
+func keyOf(cmd command) string {
+	if at := keyAt(cmd); at > 0 {
+		key, _ := cmd.Args()[at].(string)
 		return key
 	}
 	return ""
 }
 
 // writes tells whether a server that is read-only would refuse one of the commands.
-func writes(cmds []redis.Cmder) bool {
+func writes(cmds []command) bool {
 	for _, cmd := range cmds {
 		switch cmd.Name() {
 		case "get", "pttl", "exists", "ping", "scan", "zrange", "zscore":
@@ -128,14 +124,14 @@ func writes(cmds []redis.Cmder) bool {
 }
 
 // do sends commands in one round trip and returns the first error, where redis.Nil is none.
-func (r *roundTrips) do(ctx context.Context, cmds ...redis.Cmder) error {
+func (r *roundTrips) do(ctx context.Context, cmds ...command) error {
 	_, err := r.deliver(ctx, cmds...)
 	return err
 }
 
 // deliver is do, and tells whether a reply was lost on the way: then the commands may have been executed more than once,
 // or even though there is an error.
-func (r *roundTrips) deliver(ctx context.Context, cmds ...redis.Cmder) (doubtful bool, err error) {
+func (r *roundTrips) deliver(ctx context.Context, cmds ...command) (doubtful bool, err error) {
 	return r.deliverCall(ctx, &call{cmds: cmds})
 }
 
@@ -150,7 +146,7 @@ func (r *roundTrips) deliverCall(ctx context.Context, c *call) (doubtful bool, e
 }
 
 // attempt is deliver without repeats but those of a cluster's client.
-func (r *roundTrips) attempt(ctx context.Context, cmds ...redis.Cmder) (doubtful bool, err error) {
+func (r *roundTrips) attempt(ctx context.Context, cmds ...command) (doubtful bool, err error) {
 	return r.attemptCall(ctx, &call{cmds: cmds})
 }
 
@@ -171,7 +167,7 @@ func (r *roundTrips) attemptCall(ctx context.Context, c *call) (doubtful bool, e
 		}
 		return true, err
 	}
-	var failed redis.Cmder
+	var failed command
 	doubtful = c.lost
 	for _, cmd := range cmds {
 		if err := unwrap(cmd.Err()); err != nil && err != redis.Nil {
@@ -205,20 +201,20 @@ func (u unserved) Unwrap() error { return u.error }
 const hasty = 300 * time.Millisecond
 
 // unserved takes note of an attempt that the server did not serve.
-func (r *roundTrips) unserved(ctx context.Context, s *server, begun time.Time, cmd redis.Cmder, err error) error {
+func (r *roundTrips) unserved(ctx context.Context, s *server, begun time.Time, cmd command, err error) error {
 	if over(ctx) && time.Since(begun) < hasty {
 		return err
 	}
 	if isReply(err, "READONLY ", "MASTERDOWN ") {
-		if own, ok := r.client.(client.Client); ok {
-			own.Renew() // the address may have become that of another server
+		if r.own != nil {
+			r.own.Renew() // the address may have become that of another server
 		}
 	}
 	writesAlone := isReply(err, "READONLY ", "NOREPLICAS ")
 	since := s.fails(begun, writesAlone, r.outageTime)
 	// Of a server that refuses writes, and of one that a proxy has lost, a probe tells nothing: the address answers.
 	if s.lanes != nil && r.outageTime > 0 && time.Since(since) >= r.outageTime && !writesAlone && !isLoss(err) {
-		s.probe(r.client, r.gate, keyOf(cmd), since, err, r.timeLimit)
+		s.probe(r.link, r.gate, keyOf(cmd), since, err, r.timeLimit)
 	}
 	return unserved{err, since}
 }
@@ -238,11 +234,11 @@ func (r *roundTrips) travel(c *call) error {
 // waiting for a reply or a connection. Under Sentinel, in a cluster and with a client of the application, which cannot be
 // interrupted, that takes a goroutine. A hook of the application that panics, or ends its goroutine, does that to the caller.
 func (r *roundTrips) alone(c *call) {
-	if c.ctx.Done() == nil {
+	if c.ctx.Done() == nil || !r.link.waits() {
 		r.transmit(c.ctx, c.cmds, c)
 		return
 	}
-	if own, ok := r.client.(client.Interrupter); ok {
+	if own, ok := r.own.(client.Interrupter); ok {
 		if ctx := own.Interruptible(c.ctx); ctx != nil {
 			defer ctx.End()
 			r.transmit(ctx, c.cmds, c)
@@ -293,14 +289,14 @@ func apart(ctx context.Context, f func(ctx context.Context)) error {
 }
 
 // unanswered tells whether the server has not answered one of the commands.
-func unanswered(cmds []redis.Cmder) bool {
-	return slices.ContainsFunc(cmds, func(cmd redis.Cmder) bool { return cmd.Err() != nil && !isReply(cmd.Err(), "") })
+func unanswered(cmds []command) bool {
+	return slices.ContainsFunc(cmds, func(cmd command) bool { return cmd.Err() != nil && !isReply(cmd.Err(), "") })
 }
 
 // call is the commands of one round trip.
 type call struct {
 	ctx   context.Context
-	cmds  []redis.Cmder
+	cmds  []command
 	lanes *coalesce.Group[*call] // to travel in, with others; nil: alone
 	lost  bool                   // a cluster's client has sent it again after its reply was lost
 	left  error                  // its context has ended before there was a reply
@@ -328,7 +324,7 @@ func (r *roundTrips) send(calls []*call) {
 	}
 	// A pipeline of several has the time of the last, and belongs to none: no cancellation, no hook's values.
 	var deadline time.Time
-	cmds := make([]redis.Cmder, 0, 2*len(calls))
+	cmds := make([]command, 0, 2*len(calls))
 	for _, c := range calls {
 		if d, _ := c.ctx.Deadline(); d.After(deadline) {
 			deadline = d
@@ -339,8 +335,8 @@ func (r *roundTrips) send(calls []*call) {
 }
 
 // transmit sends the commands of some calls.
-func (r *roundTrips) transmit(ctx context.Context, cmds []redis.Cmder, calls ...*call) {
-	if r.cluster() != nil {
+func (r *roundTrips) transmit(ctx context.Context, cmds []command, calls ...*call) {
+	if r.own != nil && r.link.clustered() {
 		var lost atomic.Bool
 		ctx = client.WithLosses(ctx, &lost)
 		defer func() {
@@ -349,32 +345,7 @@ func (r *roundTrips) transmit(ctx context.Context, cmds []redis.Cmder, calls ...
 			}
 		}()
 	}
-	if len(cmds) == 1 {
-		failed(cmds, r.client.ProcessContext(ctx, cmds[0]))
-		return
-	}
-	pipe, ok := r.pipes.Get().(redis.Pipeliner)
-	if !ok {
-		pipe = r.client.Pipeline()
-	}
-	for _, cmd := range cmds {
-		_ = pipe.Process(cmd)
-	}
-	_, err := pipe.ExecContext(ctx)
-	failed(cmds, err)
-	if _, ok := pipe.(*redis.Pipeline); ok { // which is empty now; of what an application has in its place nothing is known
-		r.pipes.Put(pipe)
-	}
-}
-
-// failed sees to it that no command that was not sent looks as if it had succeeded.
-func failed(cmds []redis.Cmder, err error) {
-	if err == nil || slices.ContainsFunc(cmds, func(cmd redis.Cmder) bool { return cmd.Err() != nil }) {
-		return
-	}
-	for _, cmd := range cmds {
-		cmd.SetErr(err)
-	}
+	r.link.send(ctx, cmds...)
 }
 
 // retry repeats a round trip until it succeeds, cannot succeed, or time or retries are used up. While the server does not
@@ -453,7 +424,7 @@ type run struct {
 	script
 	keys          []string
 	args          []any
-	before, after []redis.Cmder
+	before, after []command
 	aside         bool // what becomes of it tells nothing of the scripts that save sessions
 }
 
@@ -461,9 +432,9 @@ type run struct {
 // for each part.
 type single struct {
 	call
-	cmd  redis.Cmd
+	cmd  anyCmd
 	args [12]any
-	cmds [4]redis.Cmder
+	cmds [4]command
 }
 
 // eval runs a script that the server has parsed before, or else has it parsed. doubtful is that of deliver. Where the
@@ -484,7 +455,7 @@ func (r *roundTrips) evalOnce(ctx context.Context, run run, name, script any) (r
 	for _, key := range run.keys {
 		args = append(args, key)
 	}
-	e.cmd = *redis.NewCmd(append(args, run.args...)...)
+	e.cmd.Cmd = *redis.NewCmd(append(args, run.args...)...)
 	e.call.cmds = append(append(append(e.cmds[:0], run.before...), &e.cmd), run.after...)
 	doubtful, err = r.deliverCall(ctx, &e.call)
 	if !run.aside {

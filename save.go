@@ -169,7 +169,7 @@ func (s *saving) bySwap(ctx context.Context, server *server) (v verdict, theirs 
 	}
 	unit, life := "ex", s.life
 	if life == keepLife {
-		left := redis.NewIntCmd("pttl", s.key)
+		left := newInt("pttl", s.key)
 		if err := s.do(ctx, left); err != nil {
 			return 0, "", true, err
 		} else if left.Val() < 0 {
@@ -178,7 +178,7 @@ func (s *saving) bySwap(ctx context.Context, server *server) (v verdict, theirs 
 		unit, life = "px", max(left.Val(), 1)
 	}
 	set := new(single)
-	set.cmd = *redis.NewCmd(append(set.args[:0], "set", s.key, string(s.value), "ifeq", string(s.base.value), unit, life)...)
+	set.cmd.Cmd = *redis.NewCmd(append(set.args[:0], "set", s.key, string(s.value), "ifeq", string(s.base.value), unit, life)...)
 	set.call.cmds = append(set.cmds[:0], &set.cmd)
 	doubtful, err := s.deliverCall(ctx, &set.call)
 	s.doubtful = s.doubtful || doubtful
@@ -216,8 +216,8 @@ func (c *commands) askForSwap(ctx context.Context, server *server, key string) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, askTime)
 	defer cancel()
-	set := redis.NewStatusCmd("set", c.beside(key), "", "ifeq", "?", "ex", 1)
-	if err := c.client.ProcessContext(ctx, set); err == redis.Nil {
+	set := newAny("set", c.beside(key), "", "ifeq", "?", "ex", 1)
+	if ask(ctx, c.link, set) == redis.Nil {
 		s.known.Store(true)
 	}
 }
@@ -305,7 +305,7 @@ func (s *saving) write(ctx context.Context, script run) (reply any, doubtful boo
 	large := script
 	large.keys = append(slices.Clip(script.keys), temporary)
 	large.args = append([]any{""}, script.args[1:]...)
-	large.before = []redis.Cmder{redis.NewStatusCmd("setex", temporary, temporaryLife, string(s.value))}
+	large.before = []command{newAny("setex", temporary, temporaryLife, string(s.value))}
 	if reply, doubtful, err = s.eval(ctx, large); err == nil || !isReply(err, "NOVALUE ") {
 		return reply, doubtful, err
 	}
@@ -317,8 +317,8 @@ func (s *saving) write(ctx context.Context, script run) (reply any, doubtful boo
 func (s *saving) byLook(ctx context.Context) (v verdict, theirs record.Value, err error) {
 	err = s.retry(ctx, func(ctx context.Context) (err error) {
 		// Both again where a reply was lost: only a look tells whether the SET has been done.
-		get, tombstone := redis.NewStringCmd("get", s.key), redis.NewStringCmd("get", s.tombstone(s.key))
-		look, left := []redis.Cmder{get, tombstone}, redis.NewIntCmd("pttl", s.key)
+		get, tombstone := newString("get", s.key), newString("get", s.tombstone(s.key))
+		look, left := []command{get, tombstone}, newInt("pttl", s.key)
 		if s.life == keepLife {
 			look = append(look, left)
 		}
@@ -344,7 +344,7 @@ func (s *saving) byLook(ctx context.Context) (v verdict, theirs record.Value, er
 		} else if left.Val() >= 0 {
 			args = append(args, "px", max(left.Val(), 1))
 		}
-		set := redis.NewStatusCmd(args...)
+		set := newAny(args...)
 		lost, err := s.attempt(ctx, set)
 		s.doubtful = s.doubtful || lost
 		switch {

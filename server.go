@@ -4,13 +4,11 @@
 package redis
 
 import (
-	"errors"
 	"fmt"
 	"sync/atomic"
 	"time"
 
 	"github.com/beego-session/redis/internal/coalesce"
-	"github.com/go-redis/redis/v7"
 )
 
 // server is what calls for one server share.
@@ -98,14 +96,13 @@ const (
 // probe asks a server, which has not served since a time for a cause, for a key until it serves, each time within the limit. Until
 // then it is down, and requests fail at once. It ends when the provider is closed or the client is, and does not keep it from being
 // so.
-func (h *health) probe(client redis.UniversalClient, gate *gate, key string, since time.Time, cause error, limit time.Duration) {
+func (h *health) probe(l link, gate *gate, key string, since time.Time, cause error, limit time.Duration) {
 	if !h.probing.CompareAndSwap(false, true) {
 		return
 	}
-	ask := func() (err error) {
+	look := func() (err error) {
 		defer func() { _ = recover() }() // a hook of the application that panics shall do so in its callers
-		ctx := within(limit)
-		return client.ProcessContext(ctx, redis.NewIntCmd("exists", key))
+		return ask(within(limit), l, newInt("exists", key))
 	}
 	go func() {
 		defer h.probing.Store(false)
@@ -113,7 +110,7 @@ func (h *health) probe(client redis.UniversalClient, gate *gate, key string, sin
 		answer := make(chan error, 1)
 		for {
 			asked := sinceStart()
-			go func() { answer <- ask() }()
+			go func() { answer <- look() }()
 			var err error
 			select {
 			case err = <-answer:
@@ -121,7 +118,7 @@ func (h *health) probe(client redis.UniversalClient, gate *gate, key string, sin
 				h.down.Store(&outage{since, cause, asked})
 				err = <-answer
 			}
-			if err == nil || gate.isShut() || errors.Is(err, redis.ErrClosed) || isReply(err, "") && !retryable(err) {
+			if err == nil || gate.isShut() || closedClient(err) || isReply(err, "") && !retryable(err) {
 				return
 			}
 			h.down.Store(&outage{since, err, asked})

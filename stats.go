@@ -91,8 +91,10 @@ func (p *Provider) Stats() Stats {
 	if b := p.backend.Load(); b != nil {
 		s.InFlight = b.gate.inside()
 		s.Queued = b.commands.queued()
-		if pool, ok := b.commands.client.(interface{ PoolStats() *redis.PoolStats }); ok {
-			s.Pool = *pool.PoolStats()
+		if on, ok := b.commands.link.(*goRedis); ok {
+			if pool, ok := on.UniversalClient.(interface{ PoolStats() *redis.PoolStats }); ok {
+				s.Pool = *pool.PoolStats()
+			}
 		}
 	}
 	return s

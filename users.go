@@ -16,7 +16,6 @@ import (
 	"github.com/beego-session/redis/internal/gobmap"
 	"github.com/beego-session/redis/internal/record"
 	"github.com/beego/beego/v2/server/web/session"
-	"github.com/go-redis/redis/v7"
 )
 
 var (
@@ -277,7 +276,7 @@ func (b *backend) checkIndex(ctx context.Context) error {
 		_, err = b.commands.listed(ctx, user)
 	}
 	if err == nil {
-		err = b.commands.do(ctx, redis.NewIntCmd("del", b.commands.index(user)))
+		err = b.commands.do(ctx, newInt("del", b.commands.index(user)))
 	}
 	if isReply(err, "") && !retryable(err) {
 		err = fmt.Errorf("user_key needs sorted sets, and for an ACL user the rights that the README names: %w", err)
@@ -323,9 +322,9 @@ func (c *commands) list(ctx context.Context, user string, life int64, ids ...str
 		}
 	}
 	// The same, with the clock of this process, and with a look before it.
-	look := []redis.Cmder{redis.NewIntCmd("pttl", key)}
+	look := []command{newInt("pttl", key)}
 	for _, id := range ids {
-		look = append(look, redis.NewFloatCmd("zscore", key, id))
+		look = append(look, newString("zscore", key, id))
 	}
 	if err := c.do(ctx, look...); err != nil {
 		return err
@@ -333,21 +332,24 @@ func (c *commands) list(ctx context.Context, user string, life int64, ids ...str
 	now := time.Now().Unix()
 	add := []any{"zadd", key}
 	for i, id := range ids {
-		ends := max(float64(now+entryLife), math.Floor(look[1+i].(*redis.FloatCmd).Val()))
+		score, _ := strconv.ParseFloat(look[1+i].(*stringCmd).Val(), 64) // 0 where there is none
+		ends := max(float64(now+entryLife), math.Floor(score))
 		add = append(add, strconv.FormatFloat(ends+float64(now%(1<<18))/(1<<18), 'g', 17, 64), id)
 	}
-	write := []redis.Cmder{redis.NewIntCmd(add...), redis.NewIntCmd("zremrangebyscore", key, "-inf", now)}
-	if look[0].(*redis.IntCmd).Val() < entryLife*1000 {
-		write = append(write, redis.NewIntCmd("expire", key, entryLife))
+	write := []command{newInt(add...), newInt("zremrangebyscore", key, "-inf", now)}
+	if look[0].(*intCmd).Val() < entryLife*1000 {
+		write = append(write, newInt("expire", key, entryLife))
 	}
 	return c.do(ctx, write...)
 }
 
 // listed returns the sessions in the index of a user.
 func (c *commands) listed(ctx context.Context, user string) ([]string, error) {
-	ids := redis.NewStringSliceCmd("zrange", c.index(user), 0, -1)
-	err := c.do(ctx, ids)
-	return ids.Val(), err
+	ids := newAny("zrange", c.index(user), 0, -1)
+	if err := c.do(ctx, ids); err != nil {
+		return nil, err
+	}
+	return ids.strings()
 }
 
 // unlist drops from the index of a user what was found to be none of theirs, but not what is about to become it. Without scripts

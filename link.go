@@ -1,0 +1,260 @@
+// What commands travel through: a client of go-redis v7, or one of another make.
+
+package redis
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/go-redis/redis/v7"
+)
+
+// Client is what a provider needs of a Redis client, of any make: see NewProviderOn. The module has adapters for go-redis v9
+// and rueidis in github.com/beego-session/redis/adapters. Its methods are called at the same time.
+type Client interface {
+	// Pipeline sends commands, in their order and in one round trip, and returns a reply to each. The commands may be of
+	// several callers: a reply that is not its command's would hand one user's session to another. It must not be a transaction,
+	// and it must not be sent again after it may have been executed, but where the server asks for that (MOVED, ASK): the
+	// provider does that, and knows whether it may. In a cluster, commands of several slots may be sent in any order.
+	//
+	// ctx has the time limit of the operation, the cancellation of the request, and its values where all commands are its own.
+	// The provider does not wait for longer than that, also where Pipeline does.
+	Pipeline(ctx context.Context, commands []Command) []Reply
+}
+
+// ClusterClient is a Client of a cluster.
+type ClusterClient interface {
+	Client
+
+	// Masters returns a client of each master, by its address.
+	Masters(ctx context.Context) (map[string]Client, error)
+}
+
+// Command is a command with its arguments.
+type Command struct {
+	Args []string
+	Key  int // which of them is its first key; 0: it has none, and is for any server. Its other keys are in the same slot.
+}
+
+// Reply is what a command is answered with.
+type Reply struct {
+	// Value is a string, an int64, a float64, a []any of these, or nil for a null.
+	Value any
+
+	// Err is why there is no Value. A server's own error has a method RedisError(), as those of all go-redis versions have, and its
+	// text begins with the server's error code, like "NOSCRIPT " or "ERR ". With any other error nobody knows whether the command
+	// was executed: it is sent again, unless it wraps context.Canceled or ErrClosed. "redis: nil", as go-redis has it, is a null.
+	Err error
+}
+
+// link is what commands travel through.
+type link interface {
+	// send sends commands in one pipeline, by the deadline of ctx. What comes of them is in them.
+	send(ctx context.Context, cmds ...command)
+
+	// masters returns the servers that have keys. One that has all is the link itself.
+	masters(ctx context.Context, addr string) ([]master, error)
+
+	// clustered tells whether it leads to several servers that tell which keys they have.
+	clustered() bool
+
+	// waits tells whether send returns by the deadline of ctx alone, and not when ctx is cancelled.
+	waits() bool
+}
+
+// master is a server that has keys.
+type master struct {
+	addr string
+	link
+}
+
+// ask sends one command, and returns its error, which may be redis.Nil.
+func ask(ctx context.Context, l link, cmd command) error {
+	l.send(ctx, cmd)
+	return cmd.Err()
+}
+
+// goRedis is a client of go-redis v7.
+type goRedis struct {
+	redis.UniversalClient
+	pipes sync.Pool // of *redis.Pipeline, empty
+}
+
+func (g *goRedis) waits() bool { return true }
+
+func (g *goRedis) clustered() bool { return g.cluster() != nil }
+
+func (g *goRedis) cluster() interface {
+	ForEachMaster(func(*redis.Client) error) error
+} {
+	cluster, _ := g.UniversalClient.(interface {
+		ForEachMaster(func(*redis.Client) error) error
+	})
+	return cluster
+}
+
+func (g *goRedis) masters(_ context.Context, addr string) ([]master, error) {
+	cluster := g.cluster()
+	if cluster == nil {
+		return []master{{addr, g}}, nil
+	}
+	var mu sync.Mutex // protects all
+	var all []master
+	err := cluster.ForEachMaster(func(node *redis.Client) error {
+		mu.Lock()
+		defer mu.Unlock()
+		all = append(all, master{node.Options().Addr, &goRedis{UniversalClient: node}})
+		return nil
+	})
+	return sorted(all), err
+}
+
+func sorted(all []master) []master {
+	slices.SortFunc(all, func(a, b master) int { return strings.Compare(a.addr, b.addr) })
+	return all
+}
+
+func (g *goRedis) send(ctx context.Context, cmds ...command) {
+	if len(cmds) == 1 {
+		failed(cmds, g.ProcessContext(ctx, cmds[0]))
+		return
+	}
+	pipe, ok := g.pipes.Get().(redis.Pipeliner)
+	if !ok {
+		pipe = g.Pipeline()
+	}
+	for _, cmd := range cmds {
+		_ = pipe.Process(cmd)
+	}
+	_, err := pipe.ExecContext(ctx)
+	failed(cmds, err)
+	if _, ok := pipe.(*redis.Pipeline); ok { // which is empty now; of what an application has in its place nothing is known
+		g.pipes.Put(pipe)
+	}
+}
+
+// failed sees to it that no command that was not sent looks as if it had succeeded.
+func failed(cmds []command, err error) {
+	if err == nil || slices.ContainsFunc(cmds, func(cmd command) bool { return cmd.Err() != nil }) {
+		return
+	}
+	for _, cmd := range cmds {
+		cmd.SetErr(err)
+	}
+}
+
+// anotherMake is a client of another make.
+type anotherMake struct{ Client }
+
+func (f anotherMake) waits() bool { return false }
+
+func (f anotherMake) clustered() bool {
+	_, ok := f.Client.(ClusterClient)
+	return ok
+}
+
+func (f anotherMake) masters(ctx context.Context, addr string) ([]master, error) {
+	cluster, ok := f.Client.(ClusterClient)
+	if !ok {
+		return []master{{addr, f}}, nil
+	}
+	var clients map[string]Client
+	var err error
+	if left := timed(ctx, func(ctx context.Context) { clients, err = cluster.Masters(ctx) }); left != nil {
+		return nil, lasting(ctx, left)
+	} else if err != nil {
+		return nil, lasting(ctx, err)
+	}
+	var all []master
+	for addr := range maps.Keys(clients) {
+		all = append(all, master{addr, anotherMake{clients[addr]}})
+	}
+	return sorted(all), nil
+}
+
+// send does not touch the commands once it has returned, also where the client has not: what comes late is lost.
+func (f anotherMake) send(ctx context.Context, cmds ...command) {
+	commands := make([]Command, len(cmds))
+	for i, cmd := range cmds {
+		commands[i] = Command{Key: keyAt(cmd)}
+		for _, arg := range cmd.Args() {
+			commands[i].Args = append(commands[i].Args, wireText(arg))
+		}
+	}
+	var replies []Reply
+	err := timed(ctx, func(ctx context.Context) { replies = f.Pipeline(ctx, commands) })
+	if err == nil && len(replies) != len(cmds) {
+		err = fmt.Errorf("the application's client has %d replies to %d commands", len(replies), len(cmds))
+	}
+	for i, cmd := range cmds {
+		switch {
+		case err != nil:
+			cmd.take(nil, lasting(ctx, err))
+		case replies[i].Err != nil:
+			cmd.take(nil, lasting(ctx, replies[i].Err))
+		case replies[i].Value == nil:
+			cmd.take(nil, redis.Nil)
+		default:
+			cmd.take(replies[i].Value, nil)
+		}
+	}
+}
+
+// timed is apart, and ends by the deadline of ctx also where that has no Done channel.
+func timed(ctx context.Context, f func(ctx context.Context)) error {
+	if deadline, ok := ctx.Deadline(); ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, deadline)
+		defer cancel()
+	}
+	return apart(ctx, f)
+}
+
+// lasting is an error of a client of another make as one of go-redis v7: that of the server, that of a caller who has left, that the
+// client is closed, or that the connection failed.
+func lasting(ctx context.Context, err error) error {
+	var reply redis.Error
+	switch {
+	case err.Error() == redis.Nil.Error():
+		return redis.Nil
+	case errors.As(err, &reply), errors.Is(err, ErrClosed), errors.Is(err, context.Canceled) && ctx.Err() != nil:
+		return err
+	case errors.Is(err, context.DeadlineExceeded):
+		return lost{os.ErrDeadlineExceeded, true}
+	}
+	var timeout net.Error
+	return lost{err, errors.As(err, &timeout) && timeout.Timeout()}
+}
+
+// lost is a net.Error.
+type lost struct {
+	error
+	timeout bool
+}
+
+func (l lost) Unwrap() error   { return l.error }
+func (l lost) Timeout() bool   { return l.timeout }
+func (l lost) Temporary() bool { return true }
+
+// wireText is an argument as it is sent.
+func wireText(arg any) string {
+	switch a := arg.(type) {
+	case string:
+		return a
+	case int64:
+		return strconv.FormatInt(a, 10)
+	case uint64:
+		return strconv.FormatUint(a, 10)
+	case int:
+		return strconv.Itoa(a)
+	}
+	panic(fmt.Sprintf("an argument of a command is a %T", arg)) // those of this package are none
+}
