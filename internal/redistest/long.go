@@ -17,7 +17,7 @@ func Times(few, many int) int {
 }
 
 // Main is for TestMain of a package whose tests mostly wait for servers: it runs more of them at once than there are
-// CPUs, unless -parallel says how many.
+// CPUs, unless -parallel says how many. And it keeps spare clusters.
 func Main(m *testing.M) {
 	flag.Parse()
 	parallel := "6"
@@ -27,5 +27,8 @@ func Main(m *testing.M) {
 		}
 	})
 	_ = flag.Set("test.parallel", parallel)
-	os.Exit(m.Run())
+	end := keepSpares()
+	code := m.Run()
+	end()
+	os.Exit(code)
 }

@@ -315,6 +315,31 @@ func TestClusterReplacesAKilledMaster(t *testing.T) {
 	}
 }
 
+func TestEveryTestHasAClusterOfItsOwn(t *testing.T) {
+	t.Parallel()
+	var nodes []*redistest.Server
+	for range 4 { // more than there are spares
+		t.Run("", func(t *testing.T) {
+			c := redistest.StartCluster(t, redistest.ClusterOptions{NoReplicas: true})
+			nodes = append(nodes, c.Nodes()...)
+			for _, s := range c.Masters() {
+				if n := s.Client().DBSize().Val(); n != 0 {
+					t.Errorf("a new cluster has %d keys", n)
+				}
+			}
+			if err := c.MasterOf(c.Slot("key")).Client().Set("key", "value", 0).Err(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	for _, s := range nodes {
+		if conn, err := net.Dial("unix", s.Socket()); err == nil { // another server may have its port by now
+			conn.Close()
+			t.Errorf("%s has outlived its test", s.Addr())
+		}
+	}
+}
+
 func TestSlotMigrationShowsAskAndMoved(t *testing.T) {
 	t.Parallel()
 	c := redistest.StartCluster(t, redistest.ClusterOptions{
