@@ -37,7 +37,7 @@ var topologies = []topology{
 		s := redistest.Start(t)
 		return fmt.Sprintf(`{"save_path":"unix://%s"}`, s.Socket()), s.Client()
 	}},
-	{"user with the rights that the README names", func(t *testing.T) (string, goredis.UniversalClient) {
+	{"user with the rights that docs/configuration.md names", func(t *testing.T) (string, goredis.UniversalClient) {
 		rights := rightsFor(t, everySite, "`user_key`", "`Sessions`, `SessionAll`")
 		s := redistest.Start(t, "--user", "app on >secret ~* -@all "+strings.Join(rights, " "))
 		return fmt.Sprintf(`{"save_path":%q,"username":"app","password":"secret"}`, s.Addr()), s.Client()

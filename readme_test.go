@@ -1,4 +1,4 @@
-// What README.md says is read here as a user would.
+// What README.md and docs say is read here as a user would.
 
 package redis
 
@@ -14,11 +14,7 @@ import (
 	beegoconfig "github.com/beego/beego/v2/core/config"
 )
 
-func TestTheReadmesConfigurationsAreRead(t *testing.T) {
-	readme, err := os.ReadFile("README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
+func TestTheConfigurationsInTheDocsAreRead(t *testing.T) {
 	dir := t.TempDir()
 	ca, err := os.ReadFile(redistest.NewCerts(t).CAFile)
 	if err != nil {
@@ -29,17 +25,16 @@ func TestTheReadmesConfigurationsAreRead(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	blocks := regexp.MustCompile("(?s)```ini\n(.*?)```").FindAllSubmatch(readme, -1)
 	modes := map[client.Mode]int{}
-	for _, block := range blocks {
-		text := strings.ReplaceAll(string(block[1]), "/etc/shop", dir)
+	for _, block := range blocksOf(t, "ini") {
+		text := strings.ReplaceAll(block, "/etc/shop", dir)
 		conf, err := beegoconfig.NewConfigData("ini", []byte(text))
 		if err != nil {
 			t.Fatal(err)
 		}
 		name, _ := conf.String("SessionProvider")
 		line, _ := conf.String("SessionProviderConfig")
-		mode, ok := map[string]client.Mode{"redis": client.Standalone, "redis_sentinel": client.Sentinel, "redis_cluster": client.Cluster}[name]
+		mode, ok := map[string]client.Mode{"redis": client.Standalone, "redis_sentinel": client.Sentinel, "redis_cluster": client.Cluster, "mine": client.Standalone}[name]
 		if !ok || line == "" {
 			t.Errorf("no provider or no configuration in:\n%s", text)
 		}
@@ -51,13 +46,33 @@ func TestTheReadmesConfigurationsAreRead(t *testing.T) {
 		modes[cfg.client.Mode]++
 		if strings.Contains(line, "rediss://") && (cfg.client.TLS == nil || cfg.client.Password == nil) ||
 			strings.Contains(line, "sentinel_tls") && (cfg.client.TLS == nil || cfg.client.SentinelTLS != nil) ||
-			strings.Contains(line, "unix://") && cfg.client.Network != "unix" {
+			strings.Contains(line, "unix://") && cfg.client.Network != "unix" ||
+			name == "mine" && cfg.settings.connects() {
 			t.Errorf("%s\nis read as %+v", text, cfg.client)
 		}
 	}
-	if modes[client.Standalone] != 3 || modes[client.Sentinel] != 2 || modes[client.Cluster] != 1 {
-		t.Errorf("the README shows %v", modes)
+	if modes[client.Standalone] < 3 || modes[client.Sentinel] < 2 || modes[client.Cluster] < 1 {
+		t.Errorf("the docs show %v", modes)
 	}
+}
+
+// blocksOf returns the code blocks of one language in README.md and docs.
+func blocksOf(t *testing.T, language string) (blocks []string) {
+	t.Helper()
+	pages, err := filepath.Glob("docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, page := range append(pages, "README.md") {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, block := range regexp.MustCompile("(?s)```"+language+"\n(.*?)```").FindAllSubmatch(text, -1) {
+			blocks = append(blocks, string(block[1]))
+		}
+	}
+	return blocks
 }
 
 func TestTheReadmeNamesEveryKey(t *testing.T) {

@@ -1,4 +1,4 @@
-// What an ACL user must be allowed, as the README has it: no less, and no more.
+// What an ACL user must be allowed, as docs/configuration.md has it: no less, and no more.
 
 package redis_test
 
@@ -16,17 +16,17 @@ import (
 	"github.com/beego/beego/v2/server/web/session"
 )
 
-// rightsFor returns what the README's table of rights has in these rows.
+// rightsFor returns what the table of rights in docs/configuration.md has in these rows.
 func rightsFor(t testing.TB, rows ...string) (rights []string) {
 	t.Helper()
-	readme, err := os.ReadFile("README.md")
+	page, err := os.ReadFile("docs/configuration.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, row := range rows {
-		found := regexp.MustCompile(`(?m)^\| ` + regexp.QuoteMeta(row) + " \\| `([^`]*)`").FindSubmatch(readme)
+		found := regexp.MustCompile(`(?m)^\| ` + regexp.QuoteMeta(row) + " \\| `([^`]*)`").FindSubmatch(page)
 		if found == nil {
-			t.Fatalf("the README has no rights for %s", row)
+			t.Fatalf("docs/configuration.md has no rights for %s", row)
 		}
 		rights = append(rights, strings.Fields(strings.ReplaceAll(string(found[1]), `\|`, "|"))...)
 	}
@@ -38,7 +38,7 @@ const (
 	withoutScripts = "doing without scripts"
 )
 
-// uses are what sites do, by the rows of the README's table. What fails is of no matter: the server tells what it has refused.
+// uses are what sites do, by the rows of that table. What fails is of no matter: the server tells what it has refused.
 var uses = []struct {
 	row  string
 	on   func(*testing.T) *aclUser // where, if not on one server
@@ -97,7 +97,7 @@ var uses = []struct {
 	}},
 }
 
-// options are what the README says to need no more than every site does, and with user_key no more than that.
+// options are what docs/configuration.md says to need no more than every site does, and with user_key no more than that.
 var options = map[string]func(*aclUser){
 	"max_age and life times": func(u *aclUser) {
 		p := u.open(`"max_age":"2h",`, life)

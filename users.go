@@ -279,7 +279,7 @@ func (b *backend) checkIndex(ctx context.Context) error {
 		err = b.commands.do(ctx, newInt("del", b.commands.index(user)))
 	}
 	if isReply(err, "") && !retryable(err) {
-		err = fmt.Errorf("user_key needs sorted sets, and for an ACL user the rights that the README names: %w", err)
+		err = fmt.Errorf("user_key needs sorted sets, and for an ACL user the rights that docs/configuration.md names: %w", err)
 	}
 	return err
 }
