@@ -266,17 +266,18 @@ const maxIDLength = 512
 
 // checkID refuses what cannot be a session id. Ids come from the network: beego takes a cookie's value as it is.
 func (b *backend) checkID(sid string) error {
+	refused := func(why string) error { return also{ErrRefusedID, errors.New(why)} }
 	switch {
 	case sid == "" || len(sid) > maxIDLength:
-		return fmt.Errorf("a session id of %d bytes is not possible: 1 to %d are", len(sid), maxIDLength)
+		return refused(fmt.Sprintf("a session id of %d bytes is not possible: 1 to %d are", len(sid), maxIDLength))
 	case strings.ContainsFunc(sid, func(r rune) bool { return r <= ' ' || r == 0x7f }):
-		return errors.New("a session id cannot hold spaces or control characters")
+		return refused("a session id cannot hold spaces or control characters")
 	case auxiliary(sid):
-		return errors.New("a session id cannot begin like the keys that this package has beside the sessions")
+		return refused("a session id cannot begin like the keys that this package has beside the sessions")
 	case strings.HasPrefix(sid, hashedNames):
-		return errors.New("a session id cannot begin like the hash of one")
+		return refused("a session id cannot begin like the hash of one")
 	case b.commands.link.clustered() && strings.ContainsAny(sid, "{}") && !strings.Contains(b.keyPrefix, "{"):
-		return errors.New("in a cluster a session id cannot hold braces, which would choose its slot")
+		return refused("in a cluster a session id cannot hold braces, which would choose its slot")
 	}
 	return nil
 }

@@ -31,7 +31,9 @@ func (p *Provider) Close(ctx context.Context) error {
 	case <-b.gate.empty:
 	case <-patience.Done():
 		if !b.gate.isEmpty() { // both may be
-			err = b.fail("close", "", fmt.Errorf("%d operations were still under way: %w", b.gate.inside(), patience.Err()))
+			err = fmt.Errorf("%d operations were still under way: %w", b.gate.inside(), patience.Err())
+			b.count(err)
+			err = b.wrap("close", "", err) // what of Redis it tells is told by those operations
 		}
 	}
 	b.gate.closeClients()

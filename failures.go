@@ -28,7 +28,7 @@ const (
 	KindTimeout     Kind = "timeout"     // there was no answer in time, no free connection, or no end of other requests of the session
 	KindCanceled    Kind = "canceled"    // the caller's context was cancelled
 	KindRefused     Kind = "refused"     // the server answered with an error
-	KindUndecodable Kind = "undecodable" // what is stored is no session, has a type that this program does not know, or knows otherwise, or cannot be decrypted
+	KindUndecodable Kind = "undecodable" // what is stored is no session, or no string, has a type that this program does not know, or knows otherwise, or cannot be decrypted
 	KindUnencodable Kind = "unencodable" // an entry could not be encoded: its change is lost, the others are saved
 	KindVanished    Kind = "vanished"    // a session that was changed no longer exists, and nobody is known to have destroyed it
 	KindTooLarge    Kind = "too_large"   // a session grew beyond max_session_bytes, and was not saved
@@ -39,9 +39,6 @@ const (
 // kinds are all of them, in the order in which they are counted.
 var kinds = [...]Kind{KindUnreachable, KindTimeout, KindCanceled, KindRefused, KindUndecodable, KindUnencodable, KindVanished,
 	KindTooLarge, KindClosed, KindOther}
-
-// ErrClosed is wrapped by the errors of what is called after Close.
-var ErrClosed = errors.New("the provider was closed")
 
 // failing is an error whose kind does not show.
 type failing struct {
@@ -63,6 +60,8 @@ func kindOf(err error) Kind {
 		return KindCanceled
 	case isLoss(err):
 		return KindUnreachable
+	case isReply(err, "WRONGTYPE "):
+		return KindUndecodable
 	case isReply(err, ""):
 		return KindRefused
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &netErr) && netErr.Timeout(), client.NoneFree(err):
@@ -109,9 +108,11 @@ func (b *backend) fail(operation, sid string, err error) error {
 	if b.gate.isShut() && !errors.Is(err, ErrClosed) && (errors.Is(err, redis.ErrClosed) || errors.Is(err, net.ErrClosed)) {
 		err = fmt.Errorf("%w: %w", ErrClosed, err) // it was cut off
 	}
-	b.counters.errors[slices.Index(kinds[:], kindOf(err))].Add(1)
-	return b.wrap(operation, sid, err)
+	b.count(err)
+	return b.wrap(operation, sid, asCallersKnow(err))
 }
+
+func (b *backend) count(err error) { b.counters.errors[slices.Index(kinds[:], kindOf(err))].Add(1) }
 
 // tell is fail of an error that cannot be returned.
 func (b *backend) tell(ctx context.Context, operation, sid string, err error) {

@@ -119,7 +119,7 @@ func (t timing) then(later timing) timing {
 func (s *SessionStore) SetLifeTime(_ context.Context, d time.Duration) error {
 	seconds := roundUp(d)
 	if d < 0 || seconds > record.MaxLife {
-		return fmt.Errorf("session/redis: a life time of %v is not possible: give up to %d seconds, or 0 for that of the provider", d, record.MaxLife)
+		return refused("a life time of %v is not possible: give up to %d seconds, or 0 for that of the provider", d, record.MaxLife)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

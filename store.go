@@ -58,13 +58,13 @@ func (s *SessionStore) Set(ctx context.Context, key, value any) error {
 		return s.Delete(ctx, key)
 	}
 	if !hashable(key) || key != key {
-		return fmt.Errorf("session/redis: a key of type %T cannot be found again in a session: use a string", key)
+		return refused("a key of type %T cannot be found again in a session: use a string", key)
 	}
 	if err := gobmap.Check(key); err != nil {
-		return fmt.Errorf("session/redis: a key of type %T cannot be saved in a session: %w", key, err)
+		return refused("a key of type %T cannot be saved in a session: %w", key, err)
 	}
 	if err := gobmap.Check(value); err != nil {
-		return fmt.Errorf("session/redis: a value of type %T cannot be saved in a session: %w", value, err)
+		return refused("a value of type %T cannot be saved in a session: %w", value, err)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -72,6 +72,11 @@ func (s *SessionStore) Set(ctx context.Context, key, value any) error {
 	s.edit(key)
 	s.share(key, value)
 	return nil
+}
+
+// refused is the error for what cannot be kept in a session.
+func refused(format string, args ...any) error {
+	return also{ErrRefusedValue, fmt.Errorf("session/redis: "+format, args...)}
 }
 
 // Get returns the value under a key, or nil; nil also for one of a type that this program does not know, which is saved as it

@@ -14,9 +14,6 @@ import (
 	"github.com/beego/beego/v2/server/web/session"
 )
 
-// ErrGone is wrapped by the error of an Update whose session no longer exists.
-var ErrGone = errors.New("the session no longer exists")
-
 // Update has a function change the session as it now stands in Redis, together with what was changed in s before, and saves that at
 // once. If another request saves meanwhile, what the function did is dropped, and it is called again with what there is by then. So
 // it may decide by what it reads, as a counter or a stock does. What it changed is in Redis when Update returns nil, and s then
@@ -27,10 +24,9 @@ var ErrGone = errors.New("the session no longer exists")
 // close the provider. Its error is returned as it is, and a panic goes on; nothing is saved then.
 //
 // Update ends when ctx does, or when it has taken as long as an operation may (dial_timeout, read_timeout and write_timeout together)
-// beside the time that the function took. What it has begun to save it finishes. It is an error where an entry cannot be encoded or the
-// session grows larger than max_session_bytes; then nothing is saved. So it is where the session no longer exists; the
-// error wraps ErrGone. After any other error the message says where the changes may have been saved all the same; s neither makes them
-// again then, nor takes them back.
+// beside the time that the function took. What it has begun to save it finishes. Nothing is saved where an entry cannot be encoded
+// (ErrRefusedValue), the session would grow larger than max_session_bytes (ErrTooLarge) or no longer exists (ErrGone). After any other
+// error the message says where the changes may have been saved all the same; s neither makes them again then, nor takes them back.
 func (s *SessionStore) Update(ctx context.Context, f func(session.Store) error) error {
 	b := s.backend
 	switch {
