@@ -66,15 +66,7 @@ func TestTheSuiteWithEncryptedValues(t *testing.T) {
 			config, raw := topology.start(t)
 			captureLog(t)
 			config = encrypting(config, keysFile(t, newKey()))
-			p := open(t, config, life)
-			for _, row := range suite {
-				if ofTheProcess[row.behaviour] {
-					continue
-				}
-				t.Run(row.behaviour, func(t *testing.T) {
-					row.shown(&site{T: t, config: config, raw: raw, Provider: p})
-				})
-			}
+			runSuite(t, &site{T: t, config: config, raw: raw, Provider: open(t, config, life)}, ofTheProcess)
 		})
 	}
 }
@@ -210,7 +202,7 @@ func (s *site) unreadable(p *redis.Provider, id, why string) {
 
 func valuesSwapped(s *site) {
 	p, _ := s.withKeys(newKey())
-	s = &site{s.T, s.config, s.raw, p}
+	s = s.on(p)
 	ann, eve := s.create("user", "ann"), s.create("user", "eve")
 	anns, eves := record.Value(s.raw.Get(ann).Val()), record.Value(s.raw.Get(eve).Val())
 	swapped := func(first, second record.Value) {

@@ -41,8 +41,9 @@ var (
 	// unless it is known that the session was destroyed.
 	ErrGone = errors.New("the session no longer exists")
 
-	// ErrClosed: the provider was closed, before or meanwhile. Answer with 503: the process is about to end.
-	ErrClosed = errors.New("the provider was closed")
+	// ErrClosed: the provider was closed, before or meanwhile, or the application has closed the client that it brought. Answer with
+	// 503: the process is about to end.
+	ErrClosed = errors.New("the provider or its client was closed")
 )
 
 // errorOf is what callers find an error of a kind to be, where they can do anything about it.

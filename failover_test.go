@@ -17,56 +17,65 @@ import (
 	"github.com/beego-session/redis/internal/redistest"
 )
 
+// failovers are events, each on servers of its own, of which it tells where they are.
+var failovers = []struct {
+	name  string
+	kind  string // of the servers
+	start func(t *testing.T) (addrs []string, happens func())
+}{
+	{"the Sentinels swap master and replica", "sentinel", func(t *testing.T) ([]string, func()) {
+		s := redistest.StartSentinel(t, redistest.SentinelOptions{})
+		return s.Addrs(), func() {
+			s.Master().AwaitReplica()
+			s.Failover()
+		}
+	}},
+	{"a cluster's master is killed", "cluster", func(t *testing.T) ([]string, func()) {
+		c := redistest.StartCluster(t, redistest.ClusterOptions{})
+		return c.Addrs(), func() {
+			master := c.Masters()[0]
+			master.AwaitReplica()
+			master.Kill()
+			c.AwaitHealthy()
+		}
+	}},
+	{"a Sentinel's master is killed", "sentinel", func(t *testing.T) ([]string, func()) {
+		s := redistest.StartSentinel(t, redistest.SentinelOptions{})
+		return s.Addrs(), func() {
+			s.Master().AwaitReplica()
+			s.Master().Kill()
+			s.AwaitMaster(s.Replica())
+		}
+	}},
+	{"a cluster's slot migrates", "cluster", func(t *testing.T) ([]string, func()) {
+		c := redistest.StartCluster(t, redistest.ClusterOptions{NoReplicas: true})
+		slot := c.Slot("{shop}")
+		from := c.MasterOf(slot)
+		to := c.Masters()[0]
+		if to == from {
+			to = c.Masters()[1]
+		}
+		return c.Addrs(), func() {
+			m := c.MigrateSlot(slot, from, to)
+			for range 20 {
+				m.MoveKeys(2)
+			}
+			m.Finish()
+		}
+	}},
+}
+
 func TestRequestsGoOnWhile(t *testing.T) {
-	events := []struct {
-		name  string
-		start func(t *testing.T) (config string, happens func())
-	}{
-		{"the Sentinels swap master and replica", func(t *testing.T) (string, func()) {
-			s := redistest.StartSentinel(t, redistest.SentinelOptions{})
-			return sentinelConfig(s), func() {
-				s.Master().AwaitReplica()
-				s.Failover()
-			}
-		}},
-		{"a cluster's master is killed", func(t *testing.T) (string, func()) {
-			c := redistest.StartCluster(t, redistest.ClusterOptions{})
-			return clusterConfig(c, ""), func() {
-				master := c.Masters()[0]
-				master.AwaitReplica()
-				master.Kill()
-				c.AwaitHealthy()
-			}
-		}},
-		{"a Sentinel's master is killed", func(t *testing.T) (string, func()) {
-			s := redistest.StartSentinel(t, redistest.SentinelOptions{})
-			return sentinelConfig(s), func() {
-				s.Master().AwaitReplica()
-				s.Master().Kill()
-				s.AwaitMaster(s.Replica())
-			}
-		}},
-		{"a cluster's slot migrates", func(t *testing.T) (string, func()) {
-			c := redistest.StartCluster(t, redistest.ClusterOptions{NoReplicas: true})
-			slot := c.Slot("{shop}")
-			from := c.MasterOf(slot)
-			to := c.Masters()[0]
-			if to == from {
-				to = c.Masters()[1]
-			}
-			return clusterConfig(c, "{shop}:"), func() {
-				m := c.MigrateSlot(slot, from, to)
-				for range 20 {
-					m.MoveKeys(2)
-				}
-				m.Finish()
-			}
-		}},
-	}
-	for _, event := range events[:redistest.Times(2, len(events))] {
+	for _, event := range failovers[:redistest.Times(2, len(failovers))] {
 		t.Run(event.name, func(t *testing.T) {
-			config, happens := event.start(t)
-			l := &load{T: t, p: open(t, config, life), regenerates: strings.Contains(event.name, "migrates")}
+			addrs, happens := event.start(t)
+			migrates := strings.Contains(event.name, "migrates")
+			prefix := ""
+			if migrates {
+				prefix = "{shop}:"
+			}
+			config := fmt.Sprintf(`{"mode":%q,"save_path":%q,"key_prefix":%q}`, event.kind, strings.Join(addrs, ";"), prefix)
+			l := &load{T: t, p: open(t, config, life), regenerates: migrates}
 			l.run(happens)
 		})
 	}
@@ -192,10 +201,6 @@ func TestAMasterThatHangsHoldsUpNoSessionOfAnother(t *testing.T) {
 	hanging.Resume()
 	stuck.Wait()
 	<-done
-}
-
-func sentinelConfig(s *redistest.Sentinel) string {
-	return fmt.Sprintf(`{"mode":"sentinel","save_path":%q}`, strings.Join(s.Addrs(), ";"))
 }
 
 func clusterConfig(c *redistest.Cluster, prefix string) string {

@@ -105,7 +105,7 @@ func (p *Provider) OnError(f func(ctx context.Context, failure Failure)) {
 // fail counts the error of an operation, and says what was tried on which session, and where. Ids are credentials: it shows
 // six characters at most.
 func (b *backend) fail(operation, sid string, err error) error {
-	if b.gate.isShut() && !errors.Is(err, ErrClosed) && (errors.Is(err, redis.ErrClosed) || errors.Is(err, net.ErrClosed)) {
+	if !errors.Is(err, ErrClosed) && (errors.Is(err, redis.ErrClosed) || b.gate.isShut() && errors.Is(err, net.ErrClosed)) {
 		err = fmt.Errorf("%w: %w", ErrClosed, err) // it was cut off
 	}
 	b.count(err)

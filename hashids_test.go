@@ -105,7 +105,7 @@ func (s *site) inModes() (none, accept, all *site, prefix string) {
 	var sites []*site
 	for _, mode := range hashModes {
 		p := s.with(fmt.Sprintf(`"key_prefix":%q,"user_key":"uid","hash_ids":%s`, prefix, mode), life)
-		sites = append(sites, &site{s.T, s.config, s.raw, p})
+		sites = append(sites, s.on(p))
 	}
 	return sites[0], sites[1], sites[2], prefix
 }
@@ -788,7 +788,7 @@ func TestASessionThatMovesToItsHashRightBeforeItIsRegenerated(t *testing.T) {
 func TestNothingMovesToAHashThatIsBeingDestroyed(t *testing.T) {
 	s, _ := onMiniredis(t, "")
 	id := s.create("n", 1)
-	all := &site{t, s.config, s.raw, s.with(`"hash_ids":true`, life)}
+	all := s.on(s.with(`"hash_ids":true`, life))
 	s.ok(s.raw.Set("gone:{"+hashed(id)+"}", "destroyed", time.Minute).Err())
 	if got := all.visit(id).Get(ctx, "n"); got != 1 {
 		t.Errorf("n = %v", got)

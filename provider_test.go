@@ -108,15 +108,25 @@ func TestProvider(t *testing.T) {
 		t.Run(topology.name, func(t *testing.T) {
 			config, raw := topology.start(t)
 			captureLog(t)
-			p := open(t, config, life)
-			for _, row := range suite {
-				if ofTheProcess[row.behaviour] && topology.name != "miniredis" && topology.name != "standalone" {
-					continue
-				}
-				t.Run(row.behaviour, func(t *testing.T) {
-					row.shown(&site{T: t, config: config, raw: raw, Provider: p})
-				})
+			left := ofTheProcess
+			if topology.name == "miniredis" || topology.name == "standalone" {
+				left = nil
 			}
+			runSuite(t, &site{T: t, config: config, raw: raw, Provider: open(t, config, life)}, left)
+		})
+	}
+}
+
+// runSuite runs the suite but for some rows.
+func runSuite(t *testing.T, s *site, left map[string]bool) {
+	for _, row := range suite {
+		if left[row.behaviour] {
+			continue
+		}
+		t.Run(row.behaviour, func(t *testing.T) {
+			own := *s
+			own.T = t
+			row.shown(&own)
 		})
 	}
 }

@@ -90,7 +90,7 @@ func TestRoundTripsOfHashedAndEncryptedSessions(t *testing.T) {
 	proxy := redistest.Proxy(t, server.Addr())
 	s := &site{T: t, config: fmt.Sprintf(`{"save_path":%q}`, proxy.Addr()), raw: server.Client()}
 	s.Provider = open(t, s.config, life)
-	with := func(option string) *site { return &site{t, s.config, s.raw, s.with(option, life)} }
+	with := func(option string) *site { return s.on(s.with(option, life)) }
 	accept, all := with(`"hash_ids":"accept"`), with(`"hash_ids":true`)
 	encrypted := with(fmt.Sprintf(`"encryption_keys_file":%q`, keysFile(t, newKey())))
 	for _, on := range []*site{s, accept, all, encrypted} { // for which the server parses the scripts

@@ -36,8 +36,16 @@ type site struct {
 	*testing.T
 	config string // JSON
 	raw    goredis.UniversalClient
+	own    func() *redis.Provider // on a client of the application; nil: providers connect by themselves
 
 	*redis.Provider
+}
+
+// on is the site with another provider.
+func (s *site) on(p *redis.Provider) *site {
+	other := *s
+	other.Provider = p
+	return &other
 }
 
 var suite = []struct {
@@ -149,12 +157,20 @@ func (s *site) with(extra string, life int64) *redis.Provider {
 	if err != nil {
 		s.Fatal(err)
 	}
-	return open(s, string(text), life)
+	p := new(redis.Provider)
+	if s.own != nil {
+		p = s.own()
+	}
+	return configure(s, p, string(text), life)
 }
 
 func open(t testing.TB, config string, life int64) *redis.Provider {
 	t.Helper()
-	p := new(redis.Provider)
+	return configure(t, new(redis.Provider), config, life)
+}
+
+func configure(t testing.TB, p *redis.Provider, config string, life int64) *redis.Provider {
+	t.Helper()
 	if err := p.SessionInit(ctx, life, config); err != nil {
 		t.Fatal(err)
 	}
@@ -1197,7 +1213,7 @@ func reinit(s *site) {
 		}()
 	}
 	for i := range 5 {
-		config := strings.Replace(s.config, "{", fmt.Sprintf(`{"poolsize":%d,`, 3+i/2), 1)
+		config := strings.Replace(s.config, "{", fmt.Sprintf(`{"max_retries":%d,`, 3+i/2), 1)
 		if err := p.SessionInit(ctx, life, config); err != nil {
 			s.Error(err)
 		}
@@ -1205,8 +1221,8 @@ func reinit(s *site) {
 	if err := p.SessionInit(ctx, -1, s.config); err == nil {
 		s.Error("a negative life time is accepted")
 	}
-	if err := p.SessionInit(ctx, life, `{"poolsize":"many"}`); err == nil || p.Poolsize != 5 {
-		s.Errorf("a bad configuration: %v, poolsize %d", err, p.Poolsize)
+	if err := p.SessionInit(ctx, life, `{"max_retries":"many"}`); err == nil || p.MaxRetries != 5 {
+		s.Errorf("a bad configuration: %v, max_retries %d", err, p.MaxRetries)
 	}
 	close(stop)
 	wg.Wait()

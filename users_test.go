@@ -23,7 +23,7 @@ import (
 // withUsers is a site on the same server under a prefix of its own, with an index of users.
 func (s *site) withUsers() (indexed *site, prefix string) {
 	prefix = newID() + ":"
-	return &site{s.T, s.config, s.raw, s.with(fmt.Sprintf(`"key_prefix":%q,"user_key":"uid"`, prefix), life)}, prefix
+	return s.on(s.with(fmt.Sprintf(`"key_prefix":%q,"user_key":"uid"`, prefix), life)), prefix
 }
 
 // idsOf returns the ids of a user's sessions, sorted.
