@@ -32,7 +32,7 @@ const (
 	KindUnencodable Kind = "unencodable" // an entry could not be encoded: its change is lost, the others are saved
 	KindVanished    Kind = "vanished"    // a session that was changed no longer exists, and nobody is known to have destroyed it
 	KindTooLarge    Kind = "too_large"   // a session grew beyond max_session_bytes, and was not saved
-	KindClosed      Kind = "closed"      // the provider was closed
+	KindClosed      Kind = "closed"      // the provider or its client was closed
 	KindOther       Kind = "other"
 )
 
