@@ -54,6 +54,9 @@ func vetted(t *testing.T, blocks []markdown.Code) {
 		t.Fatal(err)
 	}
 	blocks = slices.DeleteFunc(blocks, func(block markdown.Code) bool {
+		if block.Page == "docs/testing.md" {
+			return true // TestTheTestInTheDocsRuns does
+		}
 		for _, file := range others {
 			module := filepath.Dir(file)
 			if strings.Contains(block.Text, `"github.com/beego-session/redis/`+filepath.ToSlash(module)) {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/alicebob/miniredis/v2"
+	"github.com/beego-session/redis/internal/markdown"
 	"github.com/beego/beego/v2/server/web/session"
 )
 
@@ -21,7 +22,7 @@ import (
 func TestTheTestInTheDocsRuns(t *testing.T) {
 	t.Parallel()
 	page := string(must(os.ReadFile("docs/testing.md")))
-	here, site := must(filepath.Abs(".")), t.TempDir()
+	site := t.TempDir()
 	write := func(name, content string) {
 		t.Helper()
 		path := filepath.Join(site, name)
@@ -33,16 +34,13 @@ func TestTheTestInTheDocsRuns(t *testing.T) {
 		}
 	}
 	files := regexp.MustCompile("(?s)`([a-z_/]+\\.(?:go|conf))`[^`]*\n\n```[a-z]+\n(.*?)```").FindAllStringSubmatch(page, -1)
-	if len(files) != 3 {
-		t.Fatalf("the page has %d files", len(files))
+	if blocks := strings.Count(page, "```go\n"); len(files) != 3 || blocks != 2 {
+		t.Fatalf("the page has %d files and %d blocks of Go", len(files), blocks)
 	}
 	for _, file := range files {
 		write(file[1], file[2])
 	}
-	// What this module needs, it needs as well, and nothing has to be fetched.
-	module := strings.Replace(string(must(os.ReadFile("go.mod"))), "module github.com/beego-session/redis\n", "module shop\n", 1)
-	write("go.mod", module+"\nrequire github.com/beego-session/redis v0.0.0\n\nreplace github.com/beego-session/redis => "+here+"\n")
-	write("go.sum", string(must(os.ReadFile("go.sum"))))
+	markdown.Site(t, site, ".")
 
 	test := exec.Command("go", "test", "-mod=mod", "-count=2", "-v", ".")
 	test.Dir = site

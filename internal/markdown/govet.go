@@ -28,9 +28,7 @@ type Context struct {
 func Vet(tb testing.TB, root string, context Context, code []Code) {
 	tb.Helper()
 	dir := tb.TempDir()
-	if err := site(dir, root); err != nil {
-		tb.Fatal(err)
-	}
+	Site(tb, dir, root)
 	for i, c := range code {
 		source, err := source(c, context)
 		if err != nil {
@@ -57,19 +55,20 @@ var (
 	replacement = regexp.MustCompile(`(?m)=> (\.\S*)$`)
 )
 
-// site makes dir a module that requires the one at root, and all that this requires.
-func site(dir, root string) error {
+// Site makes dir a module that requires the one at root, and all that this requires: nothing has to be fetched.
+func Site(tb testing.TB, dir, root string) {
+	tb.Helper()
 	root, err := filepath.Abs(root)
 	if err != nil {
-		return err
+		tb.Fatal(err)
 	}
 	mod, err := os.ReadFile(filepath.Join(root, "go.mod"))
 	if err != nil {
-		return err
+		tb.Fatal(err)
 	}
 	sum, err := os.ReadFile(filepath.Join(root, "go.sum"))
 	if err != nil {
-		return err
+		tb.Fatal(err)
 	}
 	module := string(moduleLine.FindSubmatch(mod)[1])
 	text := replacement.ReplaceAllStringFunc(string(mod), func(found string) string {
@@ -77,10 +76,11 @@ func site(dir, root string) error {
 	})
 	text = strings.Replace(text, "module "+module, "module site", 1)
 	text += fmt.Sprintf("\nrequire %s v0.0.0\n\nreplace %[1]s v0.0.0 => %q\n", module, root)
-	if err := os.WriteFile(filepath.Join(dir, "go.mod"), []byte(text), 0o600); err != nil {
-		return err
+	for name, content := range map[string][]byte{"go.mod": []byte(text), "go.sum": sum} {
+		if err := os.WriteFile(filepath.Join(dir, name), content, 0o600); err != nil {
+			tb.Fatal(err)
+		}
 	}
-	return os.WriteFile(filepath.Join(dir, "go.sum"), sum, 0o600)
 }
 
 // source makes a file of a piece of Go: a whole one, declarations, or statements.
