@@ -263,16 +263,24 @@ func TestTheReadmeNamesEveryKey(t *testing.T) {
 	}
 }
 
-// startsRedis starts a server with the directives of each block.
+// startsRedis starts a server with the directives of each block, and looks whether it has them.
 func startsRedis(t *testing.T, blocks []markdown.Code) {
+	if len(blocks) < 2 {
+		t.Errorf("the docs show %d blocks", len(blocks))
+	}
 	for _, block := range blocks {
 		var args []string
 		for _, line := range block.Commands() {
-			line, _, _ = strings.Cut(line, " #")
-			name, value, _ := strings.Cut(strings.TrimSpace(line), " ")
+			name, value, _ := strings.Cut(line, " ")
 			args = append(args, "--"+name, strings.TrimSpace(value))
 		}
-		redistest.Start(t, args...)
+		s := redistest.Start(t, args...)
+		for i := 0; i < len(args); i += 2 {
+			name, want := strings.TrimPrefix(args[i], "--"), strings.Replace(args[i+1], "2gb", "2147483648", 1)
+			if got, err := s.Client().ConfigGet(name).Result(); err != nil || len(got) != 2 || got[1] != want {
+				t.Errorf("%s: the server has %v (%v), want %s", block.At(), got, err, want)
+			}
+		}
 	}
 }
 
