@@ -90,6 +90,30 @@ type goRedis struct {
 
 func (g *goRedis) waits() bool { return true }
 
+// unfit says why sessions cannot be kept through the client, as far as its options tell.
+func (g *goRedis) unfit() error {
+	switch c := g.UniversalClient.(type) {
+	case *redis.Ring:
+		return errors.New("the application's client is a Ring, which spreads keys by itself: use a client of one server or a ClusterClient")
+	case *redis.ClusterClient:
+		if o := c.Options(); o.ReadOnly || o.RouteByLatency || o.RouteRandomly {
+			return errors.New("the application's client reads from replicas, which may not have what was just saved: give it neither " +
+				"ReadOnly nor RouteByLatency nor RouteRandomly")
+		}
+	}
+	return nil
+}
+
+// explained says what to do about an error at the beginning. A ClusterClient of go-redis v7 cannot read CLUSTER SLOTS of Redis 7, whose
+// nodes have a fourth element.
+func explained(err error) error {
+	if strings.Contains(err.Error(), "elements in cluster info address") {
+		return fmt.Errorf("a ClusterClient of go-redis v7 does not work on Redis 7 and later: use the provider redis_cluster, which connects "+
+			"by itself, or bring a client of go-redis v9 or rueidis (see NewProviderOn): %w", err)
+	}
+	return err
+}
+
 func (g *goRedis) clustered() bool { return g.cluster() != nil }
 
 func (g *goRedis) cluster() interface {

@@ -304,6 +304,21 @@ func TestRequestsGoOnThroughAnApplicationsClientWhile(t *testing.T) {
 	}
 }
 
+func TestAClientThatCannotKeepSessionsIsRefused(t *testing.T) {
+	c := redistest.StartCluster(t, redistest.ClusterOptions{NoReplicas: true})
+	for want, own := range map[string]goredis.UniversalClient{
+		"use the provider redis_cluster": goredis.NewClusterClient(&goredis.ClusterOptions{Addrs: c.Addrs()}),
+		"reads from replicas":            goredis.NewClusterClient(&goredis.ClusterOptions{Addrs: c.Addrs(), ReadOnly: true}),
+		"spreads keys by itself":         goredis.NewRing(&goredis.RingOptions{Addrs: map[string]string{"one": c.Addrs()[0]}}),
+	} {
+		err := redis.NewProvider(own).SessionInit(ctx, life, "")
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("SessionInit: %v, want %q", err, want)
+		}
+		_ = own.Close()
+	}
+}
+
 // A client that has fewer replies than commands hands out none of them, and what comes late touches nothing.
 type miscounting struct {
 	anotherMake

@@ -114,6 +114,11 @@ func (p *Provider) SessionInit(ctx context.Context, maxlifetime int64, cfg strin
 		return errors.New("session/redis: configuration: the application brought its own client, so nothing can be configured that " +
 			"says how to reach Redis, but max_retries, outage_time and sharded")
 	}
+	if on, ok := p.own.(*goRedis); ok {
+		if err := on.unfit(); err != nil {
+			return fmt.Errorf("session/redis: %w", err)
+		}
+	}
 	for _, warning := range warnings {
 		session.SLogger.Println("session/redis: " + warning)
 	}
@@ -134,7 +139,7 @@ func (p *Provider) SessionInit(ctx context.Context, maxlifetime int64, cfg strin
 		if own := b.commands.owner; own != nil && (last == nil || last.commands != b.commands) {
 			own.close()
 		}
-		return b.fail("connect", "", err)
+		return b.fail("connect", "", explained(err))
 	}
 	p.hold(parsed)
 	p.backend.Store(b)

@@ -51,14 +51,21 @@ func servesNobody(err error) bool {
 // the command. Proxies have words of their own for it; those that are not known here are read as a refusal of scripts, of
 // which regenerate finds out whether it was one.
 func isLoss(err error) bool {
-	return isReply(err,
-		"ERR Connection ", "ERR Broken pipe", "ERR No route to host", "ERR Host is ", "ERR Network is ", "ERR Invalid argument", // twemproxy: strerror(3)
-		"upstream failure", "upstream protocol error", "no upstream host", // Envoy
-		"ERR handle response",                                                       // Codis
-		"ERR server connection close", "ERR no server ", "ERR deliver request fail", // predixy
-		"ERR proxy upstream not available", // camellia
-		"ERR internal error",               // ElastiCache Serverless
-	)
+	var reply redis.Error
+	if !errors.As(err, &reply) {
+		return false
+	}
+	text := strings.TrimPrefix(reply.Error(), "ERR ") // which a client may have cut off, or put before what has none
+	return slices.ContainsFunc(losses, func(words string) bool { return strings.HasPrefix(text, words) })
+}
+
+var losses = []string{
+	"Connection ", "Broken pipe", "No route to host", "Host is ", "Network is ", "Invalid argument", // twemproxy: strerror(3)
+	"upstream failure", "upstream protocol error", "no upstream host", // Envoy
+	"handle response", // Codis
+	"server connection close", "no server ", "deliver request fail", // predixy
+	"proxy upstream not available", // camellia
+	"internal error",               // ElastiCache Serverless
 }
 
 // isReply tells whether err is the server's own, and begins like one of the prefixes.
