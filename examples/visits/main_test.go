@@ -197,7 +197,7 @@ func TestRefusesAFormFromElsewhere(t *testing.T) {
 	b.load()
 	b.post("/login", "name", "Ada")
 	for name, token := range map[string]string{"none": "", "a wrong one": "WRONG"} {
-		for _, path := range []string{"/login", "/basket", "/logout"} {
+		for _, path := range []string{"/login", "/basket", "/logout", "/end", "/end-others"} {
 			b.post(path, "token", token, "name", "Eve", "item", "Bread", "do", "add")
 			if b.status != http.StatusForbidden {
 				t.Errorf("%s with %s for a token: status %d, want 403", path, name, b.status)
@@ -222,7 +222,7 @@ func TestEscapesNames(t *testing.T) {
 	const name = `<script>alert("1")</script>&amp;`
 	b.post("/login", "name", name)
 	b.want("name", name)
-	b.wantNoText("<script")
+	b.wantNoText("<script>alert")
 }
 
 func TestRefusesANameThatIsNone(t *testing.T) {
@@ -446,16 +446,17 @@ type application struct {
 	url      string
 }
 
-func command(t *testing.T, redisAddr, addr string) *exec.Cmd {
+func command(t *testing.T, redisAddr, addr string, flags ...string) *exec.Cmd {
 	t.Helper()
 	exe, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(exe, "-addr", addr)
+	cmd := exec.Command(exe, append(flags, "-addr", addr)...)
 	cmd.Env = append(os.Environ(), "VISITS_TEST_PROCESS=1", "REDIS_ADDR="+redisAddr,
 		"GORACE="+os.Getenv("GORACE")+" atexit_sleep_ms=0") // the race detector sleeps for a second before it lets a process end
 	cmd.Dir = t.TempDir()
+	cmd.WaitDelay = 10 * time.Second // a process that it leaves behind would hold its stderr
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -467,7 +468,12 @@ func command(t *testing.T, redisAddr, addr string) *exec.Cmd {
 // start runs the application, with an embedded Redis where redisAddr is empty, until the test ends.
 func start(t *testing.T, redisAddr string) *application {
 	t.Helper()
-	app := &application{t: t, cmd: command(t, redisAddr, "127.0.0.1:0")}
+	return startCommand(t, command(t, redisAddr, "127.0.0.1:0"))
+}
+
+func startCommand(t *testing.T, cmd *exec.Cmd) *application {
+	t.Helper()
+	app := &application{t: t, cmd: cmd}
 	var stderr bytes.Buffer
 	app.cmd.Stderr = &stderr
 	stdout, err := app.cmd.StdoutPipe()
@@ -614,19 +620,23 @@ func (b *browser) wantNoText(text string) {
 }
 
 // id is the session's, from the cookie.
-func (b *browser) id() string {
+func (b *browser) id() string { return b.cookie("visits") }
+
+func (b *browser) setID(id string) { b.setCookie("visits", id) }
+
+func (b *browser) cookie(name string) string {
 	at, _ := url.Parse(b.url)
 	for _, cookie := range b.client.Jar.Cookies(at) {
-		if cookie.Name == "visits" {
+		if cookie.Name == name {
 			return cookie.Value
 		}
 	}
 	return ""
 }
 
-func (b *browser) setID(id string) {
+func (b *browser) setCookie(name, value string) {
 	at, _ := url.Parse(b.url)
-	b.client.Jar.SetCookies(at, []*http.Cookie{{Name: "visits", Value: id, Path: "/"}})
+	b.client.Jar.SetCookies(at, []*http.Cookie{{Name: name, Value: value, Path: "/"}})
 }
 
 // onEachRedis runs a test on miniredis, and on a real server where one is installed.

@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/subtle"
 	_ "embed"
 	"encoding/gob"
@@ -17,8 +18,12 @@ import (
 	"time"
 	"unicode/utf8"
 
+	sessions "github.com/beego-session/redis"
+	"github.com/beego-session/redis/examples/visits/trials"
+
 	"github.com/beego/beego/v2/core/logs"
 	"github.com/beego/beego/v2/server/web"
+	beecontext "github.com/beego/beego/v2/server/web/context"
 	"github.com/go-redis/redis/v7"
 )
 
@@ -32,8 +37,8 @@ func init() {
 var shelf = []string{"Apples", "Bread", "Cheese", "Coffee"}
 
 const (
-	maxName  = 40 // characters
-	maxCount = 99 // of one item
+	maxName  = trials.MaxName // characters
+	maxCount = 99             // of one item
 )
 
 // visits serves every page. Beego makes a new one for each request and copies the exported fields.
@@ -41,8 +46,12 @@ type visits struct {
 	web.Controller
 	Redis    *redis.Client
 	Embedded bool
+	Compare  bool
 	Started  time.Time
 }
+
+// provider is what keeps the sessions. Beego has it once it has started.
+func provider() *sessions.Provider { return web.GlobalSessions.GetProvider().(*sessions.Provider) }
 
 // Prepare runs before every action. A form must bring the token that only pages of the same session hold, so that no
 // other site can send it. (Beego's own protection sets a cookie that some browsers accept over HTTPS only.)
@@ -73,7 +82,7 @@ func (c *visits) LogIn() {
 	}
 	oldID := c.id()
 	if err := c.SessionRegenerateID(); err != nil {
-		c.fail(err)
+		c.fail(err) // and no further: there is no session now, and SetSession would panic
 	}
 	c.SetSession("name", name)
 	c.SetSession("was", abridged(oldID))
@@ -107,11 +116,49 @@ func (c *visits) Basket() {
 // LogOut forgets the session, in the browser and in Redis.
 func (c *visits) LogOut() {
 	// DestroySession would do it all, but not tell when Redis could not be reached.
-	if err := web.GlobalSessions.GetProvider().SessionDestroy(context.Background(), c.id()); err != nil {
+	if err := provider().SessionDestroy(context.Background(), c.id()); err != nil {
 		c.fail(err)
 	}
-	c.DestroySession()
+	if err := c.DestroySession(); err != nil {
+		c.fail(err)
+	}
 	c.back("You are logged out. Your session is gone from Redis, and its id opens nothing any more.")
+}
+
+// End ends another session of the user. Only theirs are looked at, so that nobody can end those of others.
+func (c *visits) End() {
+	for _, s := range c.sessionsOfUser() {
+		if fingerprint(s.ID) == c.GetString("session") {
+			if err := provider().SessionDestroy(context.Background(), s.ID); err != nil {
+				c.fail(err)
+			}
+		}
+	}
+	c.Redirect("/#sessions", http.StatusSeeOther)
+}
+
+// EndOthers logs the user out everywhere but here.
+func (c *visits) EndOthers() {
+	if name := get[string](c, "name"); name != "" {
+		if _, err := provider().DestroyAll(context.Background(), name, c.id()); err != nil {
+			c.fail(err)
+		}
+	}
+	c.Redirect("/#sessions", http.StatusSeeOther)
+}
+
+// sessionsOfUser returns the sessions of who is logged in. Here that is a name that anybody may take: an application asks for a
+// password first, and has the number of the account for a user.
+func (c *visits) sessionsOfUser() []sessions.SessionInfo {
+	name := get[string](c, "name")
+	if name == "" {
+		return nil
+	}
+	found, err := provider().SessionsOf(c.Ctx.Request.Context(), name)
+	if err != nil {
+		c.fail(err)
+	}
+	return found
 }
 
 // back answers a form: the browser then asks for the page, and a reload sends nothing twice.
@@ -129,6 +176,18 @@ func (c *visits) fail(err error) {
 	c.Abort("503")
 }
 
+//go:embed page.js
+var pageJS []byte
+
+// script sends what the page's buttons run. It is a filter, before beego has started a session, because it needs none.
+func script(ctx *beecontext.Context) {
+	ctx.Output.Header("Content-Type", "text/javascript; charset=utf-8")
+	ctx.Output.Header("Cache-Control", "no-cache")
+	if err := ctx.Output.Body(pageJS); err != nil {
+		logs.Error(err)
+	}
+}
+
 //go:embed page.html
 var pageHTML string
 
@@ -140,6 +199,7 @@ type page struct {
 	Token    string
 	Server   string
 	Embedded bool
+	Compare  bool
 	Started  time.Time // the application
 
 	ID, Was     string    // abridged; Was is the id before a log-in that has just been
@@ -151,6 +211,9 @@ type page struct {
 	Visits int
 	Items  []item
 	Values []value
+
+	Here   sessionOfUser
+	Others []sessionOfUser
 }
 
 type item struct {
@@ -160,14 +223,19 @@ type item struct {
 
 type value struct{ Key, Type, Text string }
 
+type sessionOfUser struct {
+	ID, Fingerprint string // the id is abridged
+	Began, Seen     time.Time
+}
+
 // show sends the page.
 func (c *visits) show(status int, notice string) {
 	p := c.page(notice)
 	header := c.Ctx.ResponseWriter.Header()
 	header.Set("Content-Type", "text/html; charset=utf-8")
 	header.Set("Cache-Control", "no-store") // nobody sees it by going back after the log-out
-	header.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; img-src data:; form-action 'self'; "+
-		"base-uri 'none'; frame-ancestors 'none'")
+	header.Set("Content-Security-Policy", "default-src 'none'; script-src 'self'; connect-src 'self'; "+
+		"style-src 'unsafe-inline'; img-src data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
 	c.Ctx.ResponseWriter.WriteHeader(status)
 	if err := pageTemplate.Execute(c.Ctx.ResponseWriter, p); err != nil {
 		logs.Error(err)
@@ -181,6 +249,7 @@ func (c *visits) page(notice string) page {
 		Token:    c.token(),
 		Server:   c.Redis.Options().Addr,
 		Embedded: c.Embedded,
+		Compare:  c.Compare,
 		Started:  c.Started,
 		ID:       abridged(c.id()),
 		Was:      get[string](c, "was"),
@@ -203,6 +272,15 @@ func (c *visits) page(notice string) page {
 	c.CruSession.SessionRelease(c.Ctx.Request.Context(), c.Ctx.ResponseWriter)
 	p.Left = c.lifeTime()
 	p.Ends = time.Now().Add(p.Left)
+
+	for _, s := range c.sessionsOfUser() {
+		shown := sessionOfUser{abridged(s.ID), fingerprint(s.ID), s.Created, s.LastSeen}
+		if s.ID == c.id() {
+			p.Here = shown
+		} else {
+			p.Others = append(p.Others, shown)
+		}
+	}
 	return p
 }
 
@@ -249,6 +327,12 @@ func (c *visits) id() string { return c.CruSession.SessionID(context.Background(
 
 // abridged is as much of a session id as may be shown, because the whole of it is a key to the session.
 func abridged(id string) string { return id[:min(6, len(id))] + "…" }
+
+// fingerprint names a session on a page, where the id, which is a key to the session, must not stand.
+func fingerprint(id string) string {
+	sum := sha256.Sum256([]byte(id))
+	return hex.EncodeToString(sum[:])
+}
 
 func minutes(d time.Duration) string {
 	s := int(d.Round(time.Second).Seconds())
