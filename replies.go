@@ -62,7 +62,7 @@ func isLoss(err error) bool {
 var losses = []string{
 	"Connection ", "Broken pipe", "No route to host", "Host is ", "Network is ", "Invalid argument", // twemproxy: strerror(3)
 	"upstream failure", "upstream protocol error", "no upstream host", // Envoy
-	"handle response", // Codis
+	"handle response",                                               // Codis
 	"server connection close", "no server ", "deliver request fail", // predixy
 	"proxy upstream not available", // camellia
 	"internal error",               // ElastiCache Serverless

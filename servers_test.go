@@ -389,6 +389,7 @@ func TestARegenerateThatWasDoneThoughAProxySaysOtherwiseIsFoundOut(t *testing.T)
 		"ERR something that nobody has ever said",
 		"ERR Connection timed out",
 		"upstream failure",
+		"ERR upstream failure",
 	} {
 		for script, config := range map[string]string{"regenerate.lua": `{"sharded":false}`, "remove.lua": `{"sharded":true}`} {
 			t.Run(script+": "+reply, func(t *testing.T) {
