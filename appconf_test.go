@@ -20,6 +20,7 @@ var appConfs = map[string]string{
 	"JSON":                    `SessionProviderConfig = {"save_path":"ADDR","password":"secret","key_prefix":"shop:","idle_timeout":"5m"}`,
 	"URL":                     `SessionProviderConfig = redis://:secret@ADDR/0?poolsize=50`,
 	"environment variable":    `SessionProviderConfig = ${TEST_SESSION_CONFIG}`,
+	"password's variable":     `SessionProviderConfig = {"save_path":"ADDR","password_env":"TEST_SESSION_PASSWORD"}`,
 	"sessionConfig and comma": `sessionConfig = {"cookieName":"beegosessionID","enableSetCookie":true,"gclifetime":3600,"providerConfig":"ADDR,100,secret"}`,
 	"sessionConfig and JSON":  `sessionConfig = {"cookieName":"beegosessionID","enableSetCookie":true,"gclifetime":3600,"providerConfig":"{\"save_path\":\"ADDR\",\"password\":\"secret\"}"}`,
 }
@@ -30,7 +31,7 @@ func TestASiteIsConfiguredByItsAppConf(t *testing.T) {
 			m := miniredis.RunT(t)
 			m.RequireAuth("secret")
 			visit(t, startApplication(t, "TestCountingApplication", appConf(t, strings.ReplaceAll(line, "ADDR", m.Addr())),
-				"TEST_SESSION_CONFIG="+m.Addr()+",100,secret"))
+				"TEST_SESSION_CONFIG="+m.Addr()+",100,secret", "TEST_SESSION_PASSWORD=secret"))
 			keys := sessions(m.Keys())
 			if len(keys) != 1 || strings.HasPrefix(keys[0], "shop:") != (name == "JSON") {
 				t.Errorf("the keys are %q", keys)

@@ -248,6 +248,28 @@ func TestTheConfigurationsInTheTextAreRead(t *testing.T) {
 	}
 }
 
+// TestWhatThePasswordsInTheReadmeCannotBe is about the forms that README.md warns of.
+func TestWhatThePasswordsInTheReadmeCannotBe(t *testing.T) {
+	cfg, warnings, err := parseConfig(client.Standalone, "127.0.0.1:6379,100,pa,ss")
+	if err != nil || cfg.settings.Password != "pa" || len(warnings) != 1 || !strings.Contains(warnings[0], "part 4") {
+		t.Errorf("a comma: %+v %q %v", cfg.settings, warnings, err)
+	}
+	t.Setenv("REDIS_PASSWORD", "secret")
+	for _, line := range []string{
+		`{"save_path": "127.0.0.1:6379", "password": "${REDIS_PASSWORD}"}`,
+		`redis://:${REDIS_PASSWORD}@127.0.0.1:6379`,
+		`127.0.0.1:6379,100,${REDIS_PASSWORD}`,
+	} {
+		conf, err := beegoconfig.NewConfigData("ini", []byte("SessionProviderConfig = "+line))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, _ := conf.String("SessionProviderConfig"); got != line {
+			t.Errorf("beego reads %s as %s", line, got)
+		}
+	}
+}
+
 func TestTheReadmeNamesEveryKey(t *testing.T) {
 	readme, err := os.ReadFile("README.md")
 	if err != nil {
