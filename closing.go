@@ -13,11 +13,13 @@ import (
 	"github.com/go-redis/redis/v7"
 )
 
-// Close waits for the operations under way, and then closes the connections; a client of the application stays open. It
-// waits until ctx ends, for a time limit of one operation at the most (the longest of the configurations that were in use), and
-// then returns an error that says how many were cut off. Of two at once each waits, and the first that ends cuts off for both. What
-// is called later gets an error that wraps ErrClosed, as does a SessionInit that is under way; a later one starts anew. Stop the
-// HTTP server first (http.Server.Shutdown), so that each request has released its session.
+// Close waits for the operations under way, and then closes the connections; a client of the application stays open. Stop the HTTP
+// server first ([net/http.Server.Shutdown]), so that each request has released its session.
+//
+// It waits until ctx ends, and for one time limit at the most, the longest of the configurations that were in use. Then it cuts off
+// what is still under way, and returns an error that says how many operations that were. Of two calls at once each waits, and the
+// first that ends cuts off for both. Whatever is called later, and a SessionInit that is under way, gets ErrClosed. A later
+// SessionInit starts anew. Before the first SessionInit there is nothing to close.
 func (p *Provider) Close(ctx context.Context) error {
 	b := p.backend.Load()
 	if b == nil {

@@ -20,8 +20,7 @@ import (
 	"github.com/beego-session/redis/internal/client"
 )
 
-// MaxPoolSize is the number of connections to each server, unless the configuration names another. It is read by
-// SessionInit.
+// MaxPoolSize is the default of poolsize: how many connections there may be to each server. SessionInit reads it.
 var MaxPoolSize = 100
 
 // Defaults of what the configuration leaves out. The timeouts are go-redis v7's own. It would not retry at all, which

@@ -11,34 +11,36 @@ import (
 // find as well: a net.Error, an error of a context, the server's reply. An error that is none of these, nor one of the caller's
 // context, asks for somebody to look at it: the server refuses a command (rights, password, memory), or the configuration is wrong.
 var (
-	// ErrUnreachable: Redis could not be reached, or did not do in time what was asked. The time is that of the configured limits or of
-	// the deadline of ctx, and may have passed in waiting for a connection or for other requests of the session; Redis may also
-	// have answered that it cannot serve now (it loads its data, a failover is under way). Unless the method says otherwise, what was to
-	// be changed may have been changed. Answer with 503, and ask for another try.
+	// ErrUnreachable: Redis was not reached, or did not do in time what was asked. The time is that of the configured limits or of
+	// the deadline of ctx, and may have passed while waiting for a free connection or for other requests of the session. Redis may
+	// also have answered that it cannot serve now: it loads its data, or a failover is under way. What was to be changed may have
+	// been changed all the same, unless the method says otherwise. Answer with 503: another try may help.
 	ErrUnreachable = errors.New("redis was not reached, or did not answer in time")
 
-	// ErrUndecodable: what is stored under the id is no session, is damaged, or cannot be decrypted with the keys that are configured.
-	// It stays as it is. Log it. Where nothing of value can be in there, SessionDestroy it, and give the visitor a new session; on_undecodable does
-	// that by itself.
+	// ErrUndecodable: what is stored under the id is no session, is damaged, or cannot be decrypted with the keys that are
+	// configured. It stays as it is, and beego answers 503 to each request with that id. Log it, and remove it with SessionDestroy if
+	// nobody needs it, so that the visitor gets a new session. With on_undecodable "new", what is no session at all is read as an
+	// empty one, and is no error.
 	ErrUndecodable = errors.New("what is stored is no session that this program can read")
 
-	// ErrRefusedValue: what was given cannot be kept in a session, whatever is done: a key that is not hashable, a value that encoding/gob
-	// cannot write, a life time that is out of range. Set and SetLifeTime have changed nothing then, and Update has saved nothing. It is
-	// a mistake in the program.
+	// ErrRefusedValue: what was given can never be kept in a session: a key that is not hashable, a value that encoding/gob cannot
+	// write, a life time that is out of range. Set and SetLifeTime have changed nothing then, and Update has saved nothing. It is a
+	// mistake in the program.
 	ErrRefusedValue = errors.New("this cannot be kept in a session")
 
-	// ErrRefusedID: the id cannot be that of a session: it is empty, longer than 512 bytes, has spaces or control characters, or is
-	// one of the forms that this package keeps for itself. SessionExist says false of it, as of any other id that is not there, so that
-	// beego draws a new one; it is an error of SessionRead and SessionRegenerate. Give the visitor a new session.
+	// ErrRefusedID: the id cannot be that of a session: it is empty, is longer than 512 bytes, has spaces or control characters, or
+	// has a form that this package keeps for itself; in a cluster it may have no braces. Only SessionRead and SessionRegenerate
+	// return it: SessionExist says false of such an id, so that beego draws a new one, and SessionDestroy has nothing to do. Give
+	// the visitor a new session.
 	ErrRefusedID = errors.New("this cannot be a session id")
 
-	// ErrTooLarge: the session would have grown beyond max_session_bytes. Nothing was saved. Tell the visitor that there is no room for
-	// more. Only Update returns it; a release has OnError told.
+	// ErrTooLarge: the session would have grown beyond max_session_bytes. Nothing was saved. Tell the visitor that there is no room
+	// for more. Only Update returns it; after a release OnError is told.
 	ErrTooLarge = errors.New("the session has grown too large")
 
-	// ErrGone: the session no longer exists. It was destroyed, has got a new id or has expired, or the request goes on without one
-	// (regenerate_grace, on_outage). Nothing was saved. Have the visitor log in again. Only Update returns it; a release has OnError told,
-	// unless it is known that the session was destroyed.
+	// ErrGone: the session no longer exists, because it was destroyed, has got a new id or has expired, or the request goes on
+	// without one (regenerate_grace, on_outage). Nothing was saved. Show the log-in page. Only Update returns it; after a release
+	// OnError is told, unless it is known that somebody has destroyed the session or given it a new id.
 	ErrGone = errors.New("the session no longer exists")
 
 	// ErrClosed: the provider was closed, before or meanwhile, or the application has closed the client that it brought. Answer with

@@ -19,21 +19,22 @@ import (
 	"github.com/go-redis/redis/v7"
 )
 
-// Kind is a kind of failure.
+// Kind is a kind of failure, by which failures are counted ([Stats], the label kind of redisprom). What a program can act on is
+// rather an error like [ErrUnreachable].
 type Kind string
 
-// The kinds of failures.
+// The kinds of failures. [Stats] counts each.
 const (
 	KindUnreachable Kind = "unreachable" // a connection could not be opened, or was lost
-	KindTimeout     Kind = "timeout"     // there was no answer in time, no free connection, or no end of other requests of the session
+	KindTimeout     Kind = "timeout"     // no answer in time, no free connection, or no end of other requests of the session
 	KindCanceled    Kind = "canceled"    // the caller's context was cancelled
-	KindRefused     Kind = "refused"     // the server answered with an error
-	KindUndecodable Kind = "undecodable" // what is stored is no session, or no string, has a type that this program does not know, or knows otherwise, or cannot be decrypted
+	KindRefused     Kind = "refused"     // the server answered with an error: it is full, read-only, or denies the user a command
+	KindUndecodable Kind = "undecodable" // what is stored is no session, cannot be decrypted, or has a type that this program does not know as that
 	KindUnencodable Kind = "unencodable" // an entry could not be encoded: its change is lost, the others are saved
 	KindVanished    Kind = "vanished"    // a session that was changed no longer exists, and nobody is known to have destroyed it
 	KindTooLarge    Kind = "too_large"   // a session grew beyond max_session_bytes, and was not saved
 	KindClosed      Kind = "closed"      // the provider or its client was closed
-	KindOther       Kind = "other"
+	KindOther       Kind = "other"       // anything else, like a mistake in the configuration
 )
 
 // kinds are all of them, in the order in which they are counted.
@@ -72,28 +73,36 @@ func kindOf(err error) Kind {
 	return KindOther
 }
 
-// Failure is something that went wrong and that no caller can be told, as SessionRelease returns nothing.
+// Failure is something that went wrong and that no caller can be told, because SessionRelease returns nothing. See
+// [Provider.OnError].
 type Failure struct {
 	Operation string // like "save"
-	Session   string // six characters of the session's id, which may be shown; empty where it is about none
+	Session   string // the first six characters of the session's id, in quotes, which may be shown; empty if it is about none
 	Kind      Kind
-	Err       error // says all of this, and where, and holds no secret
+	Err       error // says all of this, and where, and holds no secret; errors.Is finds ErrUnreachable and the like
 }
 
-// LogValue is the failure for log/slog.
+// LogValue makes a group of the failure for [log/slog]: operation, session, kind and error.
 func (f Failure) LogValue() slog.Value {
 	return slog.GroupValue(slog.String("operation", f.Operation), slog.String("session", f.Session), slog.String("kind", string(f.Kind)),
 		slog.Any("error", f.Err))
 }
 
-// OnError has a function called for each failure that no caller can be told: a release that could not save or renew, an
-// entry that could not be encoded, a session that grew too large or is gone, sessions that could not be counted or entered in the
-// index of their user; a look at Redis that failed and without which a request goes on (on_outage), a value that is replaced by an
-// empty session (on_undecodable), and, once for each, a type whose values do not decode here; a merge function that fails, a
-// function of LifeTime that gives what cannot be, and a file of encryption keys that is not right any more. ctx has the values of
-// the request's context, and is not cancelled. The function runs in the request, but for a file of keys, which is none's, and several
-// may be in it at a time. It may do anything with the provider and the session, and Close does not wait for it. With nil, as at
-// first, failures are logged to session.SLogger: five of a kind in a second, and how many there were beyond these.
+// OnError has f called for each failure that no caller can be told:
+//
+//   - a release that could not save, or could not renew the life time: Redis was not reached, the session grew too large or is gone
+//   - an entry that could not be encoded, while the others were saved
+//   - a session that could not be entered in the index of its user, and sessions that could not be counted ([Provider.SessionAll])
+//   - a look at Redis that failed, and without which the request goes on (on_outage)
+//   - a stored value that is replaced by an empty session (on_undecodable)
+//   - once for each, a type of which entries do not decode in this program
+//   - a function of [Provider.MergeKey] that failed, and one of [Provider.LifeTime] that gave what cannot be
+//   - a file of encryption keys that is not right any more
+//
+// ctx has the values of the request's context, and is not cancelled. f runs in the request (for a file of keys, in a goroutine of
+// its own), and several calls may be under way at a time. It may do anything with the provider and the session, and Close does not
+// wait for it. It may be set at any time. With nil, as at first, failures are logged to session.SLogger: five of a kind in a
+// second, and then the number of those beyond.
 func (p *Provider) OnError(f func(ctx context.Context, failure Failure)) {
 	if f == nil {
 		p.failures.hook.Store(nil)

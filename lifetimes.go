@@ -110,12 +110,13 @@ func (t timing) then(later timing) timing {
 	return timing{ownLife: cmp.Or(later.ownLife, t.ownLife), newAge: t.newAge || later.newAge}
 }
 
-// SetLifeTime gives this session a life time of its own, as for "remember me", in the place of that of the provider. It is rounded
-// up to whole seconds; 0 takes it back. It is an error where d is negative, or longer than 292 years. It is kept until it is set
-// again, also under a new id, and counts from each time that the session is saved or its life time is renewed, which for one that is
-// shorter than the configured one is done when a hundredth of it has passed. max_age may end the session before. Like a key it is
-// saved by SessionRelease, and of two requests that set it the later release wins. The browser keeps the cookie for beego's
-// SessionCookieLifeTime: that has to be as long as the longest life time.
+// SetLifeTime gives this session a life time of its own, as for "remember me", in the place of the configured one. It is rounded up
+// to whole seconds; 0 takes it back. A negative one, or one of more than 292 years, is an ErrRefusedValue.
+//
+// It stays until it is set again, also under a new id, and counts from each time that the session is saved or its life time is
+// renewed. One that is shorter than the configured one is renewed when a hundredth of it has passed. max_age may end the session
+// before. Like a key it is saved by SessionRelease, and of two requests that set it the later release wins. The browser keeps the
+// cookie for beego's SessionCookieLifeTime, which has to be as long as the longest life time.
 func (s *SessionStore) SetLifeTime(_ context.Context, d time.Duration) error {
 	seconds := roundUp(d)
 	if d < 0 || seconds > record.MaxLife {
@@ -137,8 +138,8 @@ func (s *SessionStore) SetLifeTime(_ context.Context, d time.Duration) error {
 	return nil
 }
 
-// ResetAge begins the age of this session anew, which max_age limits: call it where a user logs in, so that the time before the log-in
-// does not count. It is saved by SessionRelease, also where nothing else has changed. SessionRegenerate does not do it.
+// ResetAge begins the age of this session anew, which max_age limits. Call it where a user logs in, so that the time before the
+// log-in does not count; SessionRegenerate does not do it. It is saved by SessionRelease, even if nothing else has changed.
 func (s *SessionStore) ResetAge(context.Context) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -155,9 +156,9 @@ func (s *SessionStore) timed(t timing) {
 	s.refused = false
 }
 
-// NoActivity says that this request is no use of the session, as that of a page that polls: its release does not renew the life
-// time, and what it changed is saved with what is left of that. A new session has all of its life time all the same, and so has
-// one whose life time this request sets, and one that gets a new id.
+// NoActivity says that this request is no use of the session, like that of a page that polls: its release does not renew the life
+// time, and saves what was changed with what is left of that. A new session has all of its life time all the same, and so have one
+// whose life time this request sets and one that gets a new id.
 func (s *SessionStore) NoActivity(context.Context) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -228,12 +229,16 @@ type lifeHook struct {
 	told atomic.Int64 // when of a life time that is not possible, by sinceStart; 0: not yet
 }
 
-// LifeTime has a function asked for the life time of sessions that have none of their own, in the place of beego's
-// SessionGCMaxLifetime: once in each release, SessionRegenerate and SessionsOf, in the request and with the values of its context,
-// which is not cancelled. It may use the provider and the session, but not release that, and several requests may be in it at a
-// time. The answer is rounded up to whole seconds; 0 is the configured life time, and so is less than a second or more than 292
-// years, of which OnError is told once a minute. When it becomes shorter a session is shortened when it is next used, and when it
-// becomes longer, lengthened. With nil, as at first, nothing is asked. It may be called at any time, and stays over a SessionInit.
+// LifeTime has f asked for the life time of sessions that have none of their own, in the place of beego's SessionGCMaxLifetime. It
+// is asked once in each release, Update, SessionRegenerate and SessionsOf, within the request; ctx has the values of the request's
+// context, and is not cancelled. It may use the provider and the session, but not release that, and several calls may be under way
+// at a time.
+//
+// The answer is rounded up to whole seconds. 0 stands for the configured life time. So does an answer below a second or above 292
+// years, of which OnError is told once a minute. When the answer becomes shorter, a session is shortened when it is next used; when
+// it becomes longer, it is lengthened then.
+//
+// It may be set at any time, and stays over a SessionInit. With nil, as at first, nothing is asked.
 func (p *Provider) LifeTime(f func(ctx context.Context) time.Duration) {
 	if f == nil {
 		p.lifeHook.f.Store(nil)

@@ -12,17 +12,18 @@ import (
 	"strings"
 )
 
-// Sessions returns the ids of all sessions, in no order; with hash_ids, "sha256:" and the hash of those that are hashed. It asks for
-// some hundred at a time, with SCAN on one master after the other, so that neither a server nor this process is busy with all of
-// them at once; the time limit is that of each step. A session that is there all the while is among them, and one that comes or
-// goes meanwhile may be. Without a key_prefix, keys of other programs are taken for sessions where they look like ids.
+// Sessions returns the ids of all sessions, in no particular order; with hash_ids, "sha256:" and the hash for those that are
+// hashed. It asks for a few hundred at a time, with SCAN on one master after the other, so that neither a server nor this process
+// is busy with all of them at once; the time limit holds for each such step. A session that is there all the while is among them;
+// one that comes or goes meanwhile may be. Without a key_prefix, keys of other programs are taken for sessions if they look like
+// ids.
 //
-// None comes twice, with two exceptions. In a cluster one may that moves to another master meanwhile, and may also be left
-// out. And one may where nearly all other sessions are removed meanwhile: more than 99.99 % of several hundred thousand. If a
-// server restarts or is replaced meanwhile, any may be left out or come twice, as only the old one knew how far it was.
+// No id comes twice, with two exceptions: in a cluster, that of a session that moves to another master meanwhile, which may also be
+// left out; and any, where more than 99.99 % of several hundred thousand sessions are removed meanwhile. If a server restarts or is
+// replaced meanwhile, any may be left out or come twice, because only the old one knew how far it was.
 //
-// An error is the last that comes, with an empty id: ctx has ended, a step has failed, the provider was closed. The loop may use
-// the provider, remove sessions, take its time, and be left at any time.
+// An error comes last, with an empty id: ctx has ended, a step has failed (ErrUnreachable, or the server refuses SCAN), or the
+// provider was closed (ErrClosed). The loop may use the provider, remove sessions, take its time, and be left at any time.
 func (p *Provider) Sessions(ctx context.Context) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		b, err := p.begin()
@@ -42,8 +43,8 @@ func (p *Provider) Sessions(ctx context.Context) iter.Seq2[string, error] {
 	}
 }
 
-// SessionAll counts the sessions, as Sessions lists them. That takes time in proportion to the number of all keys in the
-// database. An error goes to OnError, and counts as 0.
+// SessionAll counts the sessions that [Provider.Sessions] lists, in a time in proportion to the number of all keys in the database.
+// After an error, of which OnError is told, it returns 0.
 func (p *Provider) SessionAll(ctx context.Context) (n int) {
 	b, err := p.begin()
 	if err != nil {

@@ -27,20 +27,21 @@ type mergeFuncs struct {
 	of map[any]mergeFunc // never changed, but replaced
 }
 
-// MergeKey has a function called where a release, or an Update, finds that another request has changed the value of a key that it
-// changed as well, or Set. It gets the value that both began with, that of this request and that of the other, and returns what the
-// session is to have. An absent value is nil, as theirs is where they have deleted it, and nil as the result deletes the key. Sum,
-// Union, Larger and Later are such functions. Without one, maps are merged entry by entry, and of other values the later
-// release wins. The function is not asked of a key that this request has deleted, nor after its Flush.
+// MergeKey names a function that merges the values of a key. It is called where a release, or an Update, has to save a key that it
+// has set or changed, and finds that another request has changed the key as well since it was read. It gets the value that both
+// began with, that of this request and that of the other, and returns what the session is to have. An absent value is nil: original
+// where the key is new, and theirs where the others have deleted it. A result of nil deletes the key. [Sum], [Union], [Larger] and
+// [Later] are such functions. Without one, maps are merged entry by entry, and of other values the later release wins. The function
+// is not asked about a key that this request has deleted, nor after its Flush.
 //
-// The values are copies, which the function may change and return. It may be called several times for one release, as often as others
-// save meanwhile, each time with what it returned before as mine, and their value of then as original. It runs in the request that
-// releases, and several may be in it at a time. It may do anything with the session, and with the provider but to close it, and
-// counts towards the time limit of an operation. Where it panics, or returns what cannot be saved, the later release wins,
-// and OnError is told.
+// The values are copies, which the function may change and return. It may be called several times for one release, as often as
+// others save meanwhile, each time with its last result as mine and with their last value as original. It runs in the request that
+// releases, and several calls may be under way at a time. It may do anything with the session, and with the provider except close
+// it; its time counts towards the time limit of the operation. Where it panics, or returns what cannot be saved, the later release
+// wins, and OnError is told.
 //
-// Functions are kept over a SessionInit, and may be set while requests are served, which those after it heed. With nil the key has none
-// again.
+// Functions may be named while requests are served, and stay over a SessionInit. With nil the key has none again. A key that is not
+// hashable is ignored, as no session has it.
 func (p *Provider) MergeKey(key any, f func(original, mine, theirs any) any) {
 	if !hashable(key) {
 		return // no session has it
@@ -183,9 +184,9 @@ func (b *backend) leaveTurn(m *merging, sid string) {
 	}
 }
 
-// Sum is for MergeKey: a number to which each request adds, or from which it takes. It returns theirs + mine - original, where what
-// is absent is 0, as the type of mine, and the nearest that this holds. It panics where one is no number, which MergeKey takes for
-// that, and where mine is an integer and another is not.
+// Sum is for [Provider.MergeKey]: a number that requests add to or subtract from. It returns theirs + mine - original, in the type
+// of mine and limited to its range, where an absent value is 0. It panics, so that the later release wins, if one of the values is
+// no number, or if mine is an integer and another is not.
 func Sum(original, mine, theirs any) any {
 	sum := reflect.New(reflect.TypeOf(mine)).Elem()
 	if to := sum.Type(); sum.CanInt() || sum.CanUint() {
@@ -249,10 +250,10 @@ func numberOf(v any) complex128 {
 	panic(fmt.Sprintf("a %T is no number", v))
 }
 
-// Union is for MergeKey: a slice that is a set, as of ids. What either request added is in it, what either removed is not. It
-// returns theirs without what this request removed, and with what it added behind it, each value once; values are the same that are
-// stored alike. Of maps it merges the entries, as is done without it. It panics for other values, and where mine and theirs are of
-// different types, which MergeKey takes for that.
+// Union is for [Provider.MergeKey]: a slice that is a set, like one of ids. It returns theirs without what this request has
+// removed, followed by what it has added, each value once; two values are the same if they are stored alike. Of maps it merges the
+// entries, as is done without it. It panics, so that the later release wins, for values of other kinds, and if mine and theirs are
+// of different types.
 func Union(original, mine, theirs any) any {
 	of := reflect.TypeOf(mine)
 	if of.Kind() == reflect.Map {
@@ -329,9 +330,9 @@ func elements(slice any) iter.Seq[reflect.Value] {
 	}
 }
 
-// Larger is for MergeKey: the largest value that a request has set, as of a high score or of the last time that something was seen. It
-// returns the larger of mine and theirs, of two numbers, strings or time.Time; what is absent is less than all else, and so is NaN. It
-// panics where the two cannot be compared, which MergeKey takes for that.
+// Larger is for [Provider.MergeKey]: the largest value that a request has set, like a high score or the last time that something
+// was seen. It returns the larger of mine and theirs, which are two numbers, two strings or two [time.Time]. An absent value is
+// less than any other, and so is NaN. It panics, so that the later release wins, if the two cannot be compared.
 func Larger(_, mine, theirs any) any {
 	if theirs == nil || compare(mine, theirs) >= 0 {
 		return mine
@@ -357,5 +358,5 @@ func compare(a, b any) int {
 	panic(fmt.Sprintf("a %T cannot be compared with a %T", a, b))
 }
 
-// Later is for MergeKey: the later release wins, as it does without a function, and of a map as a whole.
+// Later is for [Provider.MergeKey]: the later release wins, as it does without a function, but of a map as a whole.
 func Later(_, mine, _ any) any { return mine }

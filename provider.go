@@ -1,34 +1,6 @@
-// Package redis keeps the sessions of beego v2 in Redis. It is a drop-in for beego's own redis provider: the same API, the
-// same configuration and the same gob stream in Redis, so that a site can switch, run both during a rollout, and switch
-// back.
-//
-//	import _ "github.com/beego-session/redis"
-//
-//	SessionProvider = redis
-//	SessionProviderConfig = 127.0.0.1:6379,100,password
-//
-// # What a request saves
-//
-// A request works on a copy of its session. SessionRelease brings what the request changed into the session as it then
-// stands in Redis, in one atomic step. Requests of one session that run at the same time lose nothing of each other: they
-// are merged key by key, and two maps of one type under one key entry by entry, at any depth. Where two change the same
-// entry, or another value, the later release wins, unless MergeKey says otherwise for the key; a change that depends on
-// what others have saved is made by Update. What was deleted stays deleted, and after a Flush only what the request set
-// itself remains. A value that is changed in place counts as set, if what would be stored is another. A request that
-// changed nothing writes nothing, but for renewing the life time when a hundredth of it has passed. A session that was
-// destroyed, regenerated or has expired is never brought back by a request that was still under way, in this process or
-// another. A new session is stored even when it is empty, because beego keeps its id only then; skip_empty turns that off.
-//
-// # What happens when a reply is lost
-//
-// A command whose connection fails is sent again, and may have been executed before. So each save leaves a version behind
-// the session's gob stream, which a gob decoder does not look at, with those of the seven saves before it: what is
-// repeated finds out that it has been done, and what comes late does nothing. A session that is removed leaves a key
-// gone:{…} for five minutes, by which a request that still has to create it learns of that. Nothing is deleted because of
-// an error whose outcome is not known.
-package redis
-
 // Provider: what beego calls to find, make, move and remove sessions.
+
+package redis
 
 import (
 	"cmp"
@@ -55,17 +27,21 @@ func init() {
 	inside.Of = insideOf
 }
 
-// Provider keeps beego's sessions in Redis. SessionInit configures it; its fields then hold what was configured, under
-// the names they have in beego's own provider, and changing them has no effect. Its methods may be called at the same
-// time, and take a nil context for context.Background. Their errors name the operation and the server, and no secret.
+// Provider keeps beego's sessions in Redis. Beego has it as web.GlobalSessions.GetProvider().(*redis.Provider) once it has started;
+// a zero Provider is for one server. [Provider.SessionInit] configures it. Its fields then hold what was configured, under the
+// names that they have in beego's own provider; changing them has no effect.
+//
+// Its methods may be called concurrently, and take a nil context for [context.Background]. Their errors name the operation and the
+// server, hold no secret, and are told apart as the section on errors says. Those that ask Redis return ErrUnreachable if it does
+// not answer in time, and after Close ErrClosed; what else they return is said at each.
 type Provider struct {
-	SavePath              string `json:"save_path"`
-	Poolsize              int    `json:"poolsize"`
-	Password              string `json:"password"`
-	DbNum                 int    `json:"db_num"`
-	IdleTimeoutStr        string `json:"idle_timeout"`
-	IdleCheckFrequencyStr string `json:"idle_check_frequency"`
-	MaxRetries            int    `json:"max_retries"`
+	SavePath              string `json:"save_path"`            // addresses, separated by semicolons
+	Poolsize              int    `json:"poolsize"`             // connections to each server
+	Password              string `json:"password"`             // as it stands in the configuration; that of a file or the environment is not here
+	DbNum                 int    `json:"db_num"`               // database
+	IdleTimeoutStr        string `json:"idle_timeout"`         // like "5m0s"
+	IdleCheckFrequencyStr string `json:"idle_check_frequency"` // like "1m0s"
+	MaxRetries            int    `json:"max_retries"`          // repeats of a command; 0 is none
 
 	mode client.Mode
 	own  link // to the client of the application, where it brought one
@@ -79,11 +55,11 @@ type Provider struct {
 	merges   mergeFuncs
 }
 
-// NewProvider returns a provider on a client that the application has configured itself, with its hooks, its tracing
-// or its dialer. Register it with session.Register under a name of its own. Its configuration may be empty, or hold
-// whatever does not say how to reach Redis, sharded, and for the retries beyond those of the client max_retries and
-// outage_time. Calls through a cluster's client share no round trips, as its masters are not known. The client stays
-// the application's to close.
+// NewProvider returns a provider on a go-redis v7 client that the application has configured itself, with its hooks, its tracing or
+// its dialer: a client of one server, under Sentinels or of a cluster. Register it with [session.Register] under a name of its own,
+// which is then the SessionProvider in app.conf. Its configuration may be empty, and may hold all keys but those that say how to
+// reach Redis; max_retries and outage_time are for repeats by the provider, so that the client should make none itself. In a
+// cluster, concurrent calls share no round trips, because the masters are not known. The client stays the application's to close.
 func NewProvider(c redis.UniversalClient) *Provider {
 	return &Provider{own: &goRedis{UniversalClient: c}}
 }
@@ -92,10 +68,16 @@ func NewProvider(c redis.UniversalClient) *Provider {
 // github.com/beego-session/redis/adapters call it for go-redis v9 and rueidis.
 func NewProviderOn(c Client) *Provider { return &Provider{own: anotherMake{c}} }
 
-// SessionInit connects to Redis. maxlifetime is the life time of a session in seconds, where 0 is for ever. cfg is a
-// comma-separated string, JSON or a URL; the README lists its keys. A later call starts from scratch, and requests
-// under way finish on the earlier connections, which are closed after that; the same configuration keeps them. Where it
-// fails, the provider goes on with what it had.
+// SessionInit configures the provider and connects it to Redis. Beego calls it when it starts, and panics with its error.
+// maxlifetime is the life time of a session in seconds; 0 is for ever. cfg is a comma-separated string, a URL or JSON; the README
+// lists its keys. The empty string is localhost:6379.
+//
+// A configuration that cannot be is an error that names its key; what is unknown or ignored is a line in the log. Neither shows
+// what may be a password. ErrUnreachable after outage_time, if no server is there, or the time limit, if it hangs, may be tried
+// again; for a server that loads its data it waits for a minute. After an error the provider goes on with what it had.
+//
+// A later call starts from scratch. Requests under way finish on the earlier connections, which are closed after that; the same
+// configuration again keeps them.
 func (p *Provider) SessionInit(ctx context.Context, maxlifetime int64, cfg string) error {
 	p.init.Lock()
 	defer p.init.Unlock()
@@ -180,13 +162,13 @@ func (p *Provider) begin() (*backend, error) {
 	return b, nil
 }
 
-// SessionExist tells whether there is a session with the id. A key that holds no session value, because it is of
-// another Redis type, is none, and neither is a session that has reached max_age. A SessionRead of the id that follows at
-// once is served by the same look at Redis. With hash_ids true, a session that still stands under its id is moved to the hash of that.
+// SessionExist tells whether there is a session with the id. It always looks; a SessionRead of the id that follows within 20 ms is
+// served by the same look. What is of another Redis type is no session, and neither is one that has reached max_age. What cannot be
+// an id has none. With hash_ids true, a session that still stands under its id is moved to the hash of that.
 //
-// It is also true of an id that a session has moved away from less than regenerate_grace before, and, with on_outage "anonymous",
-// of every id while Redis cannot be reached; the error goes to OnError then. SessionRead returns an empty session that is never
-// saved, in both cases.
+// It also returns true for an id that a session has moved away from less than regenerate_grace before and, with on_outage
+// "anonymous", for every id while Redis cannot be reached, of which OnError is told. In both cases SessionRead returns an empty
+// session that is never saved.
 func (p *Provider) SessionExist(ctx context.Context, sid string) (bool, error) {
 	b, err := p.begin()
 	if err != nil {
@@ -208,18 +190,20 @@ func (p *Provider) SessionExist(ctx context.Context, sid string) (bool, error) {
 	return found, nil
 }
 
-// SessionRead returns the session with the id, or a new empty one. One that has reached max_age is none, and is removed. What
-// SessionExist has found less than a minute before, and SessionRead no longer finds, was removed in between: it is returned as
-// an empty session that is never saved. An entry of a type that this program does not know, or knows otherwise, is kept as it is,
-// and OnError is told of the type once. It is an error where what is stored is no session; that stays in Redis as it is. With
-// on_undecodable "new" it is an empty session, of which OnError is told, and which replaces what is stored when it is saved.
+// SessionRead returns the session with the id, a *[SessionStore], or a new empty one, which is created by its release. One that has
+// reached max_age is none, and is removed. A session that SessionExist has found less than a minute before, and that is no longer
+// there, was removed in between: it is returned as an empty one that is never saved.
 //
-// It is also an empty session that is never saved, and says nothing of that, under an id that a session has moved away from less than
-// regenerate_grace before, and, with on_outage "anonymous", under every id while Redis cannot be reached. SessionRegenerate and
-// SessionDestroy fail then as always.
+// It is an ErrUndecodable if what is stored is no session or cannot be decrypted, and stays in Redis as it is. With on_undecodable
+// "new", what is no session at all is an empty session, of which OnError is told, and which replaces what is stored when it is
+// saved. A single entry of a type that this program does not know, or knows otherwise, is no error: it is kept as it is, Get of it
+// returns nil, and OnError is told of the type once. An id that cannot be is an ErrRefusedID.
 //
-// With hash_ids true it does not look under the id itself, because beego calls it with ids that it has just drawn, which nobody
-// who watches the server may see: a session that still stands there is found once SessionExist has been asked, as beego does of the
+// An id that a session has moved away from less than regenerate_grace before and, with on_outage "anonymous", every id while Redis
+// cannot be reached, has an empty session that is never saved. SessionRegenerate and SessionDestroy fail then as always.
+//
+// With hash_ids true it does not look under the id itself, because beego calls it with ids that it has just drawn, which nobody who
+// watches the server may see. A session that still stands there is found once SessionExist has been asked, as beego asks it of the
 // id in a cookie.
 func (p *Provider) SessionRead(ctx context.Context, sid string) (session.Store, error) {
 	b, err := p.begin()
@@ -259,10 +243,13 @@ func (p *Provider) SessionRead(ctx context.Context, sid string) (session.Store, 
 	return &SessionStore{backend: b, sid: sid, firstName: found.name, values: values, base: found.stored, gone: removed}, nil
 }
 
-// SessionRegenerate moves a session to a new id with a full life time, and returns it: in one step, or in a cluster by a
-// copy that is there before the old one is removed. Its age stays (see SessionStore.ResetAge). Where there is no session with
-// the old id, or it has reached max_age, it makes an empty one, also over a session that the new id has. On an error the
-// session is under its old id, unless the error says that it may not be. It does not heed the cancellation of ctx.
+// SessionRegenerate moves a session to a new id with a full life time, and returns it: in one step, or in a cluster by a copy that
+// is there before the old one is removed. Its age stays (see [SessionStore.ResetAge]). If there is no session with the old id, or
+// it has reached max_age, it makes an empty one under the new id, also in the place of a session that is there.
+//
+// After an error there is no session to go on with, and the controller that has called beego's SessionRegenerateID has none: end
+// the request, with 503 for ErrUnreachable. The session is still under its old id, unless the error says that it may not be.
+// ErrUndecodable and ErrRefusedID are as in SessionRead. It does not heed the cancellation of ctx.
 func (p *Provider) SessionRegenerate(ctx context.Context, oldsid, sid string) (session.Store, error) {
 	asked, refused := p.lifeHook.ask(ctx)
 	b, err := p.begin()
@@ -290,8 +277,9 @@ func (p *Provider) SessionRegenerate(ctx context.Context, oldsid, sid string) (s
 	return store, nil
 }
 
-// SessionDestroy removes a session; there need be none. With hash_ids it also takes what Sessions and SessionsOf return in the
-// place of an id. It does not heed the cancellation of ctx.
+// SessionDestroy removes a session; there need be none. No request that is still under way brings it back. With hash_ids it also
+// takes what Sessions and SessionsOf return in the place of an id. It does not heed the cancellation of ctx. Beego's DestroySession
+// and Manager.SessionDestroy drop its error: where a log-out has to be certain, call it yourself before them.
 func (p *Provider) SessionDestroy(ctx context.Context, sid string) error {
 	b, err := p.begin()
 	if err != nil {
@@ -308,10 +296,12 @@ func (p *Provider) SessionDestroy(ctx context.Context, sid string) error {
 }
 
 // Check tells whether sessions can be read and saved now: it writes, reads and removes a key of its own, in a cluster on each
-// master. (With a cluster's client of the application it does so on one, and asks the others whether they answer.) It fits beego's
-// admin.AddHealthCheck. Like any operation it is repeated when a server begins not to serve: it takes up to outage_time then, and
-// a time limit where the server hangs; of one that is known not to serve it tells at once, or after max_retries where it answers
-// and takes no writes.
+// master. (On a cluster's client of the application it does so on one master, and asks the others whether they answer.) It fits
+// beego's admin.AddHealthCheck.
+//
+// Its error is ErrUnreachable or ErrClosed, or another if the server refuses to save. Like any operation it is repeated when a
+// server begins not to serve: it takes up to outage_time then, and the time limit if the server hangs. Of a server that is known
+// not to serve it tells at once, or after max_retries if it answers and takes no writes.
 func (p *Provider) Check() error {
 	b, err := p.begin()
 	if err != nil {
@@ -324,5 +314,5 @@ func (p *Provider) Check() error {
 	return nil
 }
 
-// SessionGC has nothing to do: Redis expires sessions by itself.
+// SessionGC does nothing: Redis expires sessions by itself.
 func (p *Provider) SessionGC(context.Context) {}

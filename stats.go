@@ -9,9 +9,9 @@ import (
 	"github.com/go-redis/redis/v7"
 )
 
-// Stats is what a Provider has done since the process began. The counts only grow, also over a SessionInit. They are read
-// one after the other while requests go on, so that one may be a request ahead of another. An Update that saved counts as a release
-// in all but Save.
+// Stats is what a [Provider] has done since the process began. Its counts only grow, also over a SessionInit. They are read one
+// after the other while requests go on, so that one may be a request ahead of another. An Update that saved counts as a release
+// everywhere but in Save.
 type Stats struct {
 	Found  uint64 // SessionRead of a session that there is
 	Absent uint64 // SessionRead of one that there is not, or no longer
@@ -49,7 +49,7 @@ type Stats struct {
 	Pool redis.PoolStats
 }
 
-// Histogram is a distribution.
+// Histogram is a distribution of values, in seconds or bytes.
 type Histogram struct {
 	Bounds []float64 // upper bounds of the buckets, ascending, each inclusive
 	Counts []uint64  // how many values were within the bound of the same index, and above the one before; the last is of those above all
@@ -71,7 +71,7 @@ var (
 	sizeBounds = []float64{64, 256, 1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20}
 )
 
-// Stats returns what the provider has done so far.
+// Stats returns what the provider has done so far. It asks nothing of Redis, and may be called as often as is wanted.
 func (p *Provider) Stats() Stats {
 	c := &p.counters
 	s := Stats{

@@ -23,8 +23,9 @@ import (
 
 var _ session.Store = (*SessionStore)(nil)
 
-// SessionStore is a session as one request sees it: a copy in memory, from Provider's SessionRead or SessionRegenerate,
-// whose changes SessionRelease brings into Redis. Its methods may be called at the same time.
+// SessionStore is a session as one request sees it: a copy in memory, from [Provider.SessionRead] or [Provider.SessionRegenerate],
+// whose changes SessionRelease brings into Redis. In a controller it is c.StartSession().(*redis.SessionStore). Its methods may be
+// called concurrently, and take a nil context for [context.Background]. All but the two releases and Update work in memory alone.
 type SessionStore struct {
 	backend   *backend
 	sid       string
@@ -50,9 +51,10 @@ type SessionStore struct {
 	unfit    map[any]error       // keys of which it was told that they cannot be encoded, until they are set or deleted
 }
 
-// Set puts a value under a key. A value that could not be saved is refused here: one under a key that is not hashable
-// or is NaN, and one of a type that encoding/gob does not know how to write, like a chan or a func. A nil value deletes
-// the key, because Get could not tell the two apart.
+// Set puts a value under a key, to be saved by SessionRelease. What could not be saved is an ErrRefusedValue, and changes nothing:
+// a key that is not hashable or is NaN, and a key or value that [encoding/gob] cannot write, like a chan or a func. A nil value
+// deletes the key, because Get could not tell the two apart. Types of the application are registered with gob.Register when the
+// program starts.
 func (s *SessionStore) Set(ctx context.Context, key, value any) error {
 	if value == nil {
 		return s.Delete(ctx, key)
@@ -79,9 +81,9 @@ func refused(format string, args ...any) error {
 	return also{ErrRefusedValue, fmt.Errorf("session/redis: "+format, args...)}
 }
 
-// Get returns the value under a key, or nil; nil also for one of a type that this program does not know, which is saved as it
-// was unless the key is set or deleted. A map, slice or pointer may be changed in place: it is saved like one that was Set. Get it
-// again after a release, which may have brought what others saved into a new map.
+// Get returns the value under a key, or nil. It is nil also for a value of a type that this program does not know, which is saved
+// as it was unless the key is set or deleted. A map, slice or pointer may be changed in place, and is saved then like one that was
+// Set. Get it again after a release or an Update, which may have put what others saved into a new one.
 func (s *SessionStore) Get(_ context.Context, key any) any {
 	if !hashable(key) {
 		return nil
@@ -96,7 +98,7 @@ func (s *SessionStore) Get(_ context.Context, key any) any {
 	return value
 }
 
-// Delete removes a key. It is no change, and no error, where there is none.
+// Delete removes a key; there need be none. It returns nil.
 func (s *SessionStore) Delete(_ context.Context, key any) error {
 	if !hashable(key) {
 		return nil
@@ -120,7 +122,8 @@ func (s *SessionStore) edit(key any) {
 	delete(s.unfit, key)
 }
 
-// Flush removes all keys, also those that another request is adding. A life time of the session's own stays.
+// Flush removes all keys, also those that another request is adding at the same time. A life time of the session's own stays. It
+// returns nil.
 func (s *SessionStore) Flush(context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -146,16 +149,18 @@ func (s *SessionStore) name() string {
 
 func (s *SessionStore) key() string { return s.backend.key(s.name()) }
 
-// SessionRelease saves what the request changed into the session as it now stands in Redis, in one atomic step, and
-// creates the session if it is new. A session that was only read has its life time renewed when that is due. One that
-// was destroyed, regenerated or has expired meanwhile stays so. It does not heed the cancellation of ctx. It may be called
-// several times: the store then has what others saved meanwhile, so that values have to be got again. An error goes to the
-// provider's OnError, as beego's interface has no place for it.
+// SessionRelease saves what the request has changed into the session as it now stands in Redis, in one atomic step, and creates the
+// session if it is new. If nothing was changed it renews the life time when that is due. A session that was destroyed, has got a
+// new id or has expired meanwhile stays so. The response writer is not used.
+//
+// It does not heed the cancellation of ctx, and ends within the time limit. An error goes to [Provider.OnError], as beego's
+// interface has no place for one. It may be called several times; after each the store has what others have saved meanwhile, so
+// that values are to be got again.
 func (s *SessionStore) SessionRelease(ctx context.Context, _ http.ResponseWriter) {
 	s.release(ctx, true)
 }
 
-// SessionReleaseIfPresent is SessionRelease, but it never creates a session.
+// SessionReleaseIfPresent is SessionRelease, but never creates a session.
 func (s *SessionStore) SessionReleaseIfPresent(ctx context.Context, _ http.ResponseWriter) {
 	s.release(ctx, false)
 }

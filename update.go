@@ -14,19 +14,19 @@ import (
 	"github.com/beego/beego/v2/server/web/session"
 )
 
-// Update has a function change the session as it now stands in Redis, together with what was changed in s before, and saves that at
-// once. If another request saves meanwhile, what the function did is dropped, and it is called again with what there is by then. So
-// it may decide by what it reads, as a counter or a stock does. What it changed is in Redis when Update returns nil, and s then
-// has it too: values have to be got again. A new session is created.
+// Update has f change the session as it now stands in Redis, together with what was changed in s before, and saves that at once. If
+// another request saves meanwhile, what f did is dropped, and f is called again with what there is by then. So f may decide by what
+// it reads, as for a counter or a stock. When Update returns nil, the changes are in Redis, and s has them too: values are to be
+// got again. A new session is created.
 //
-// The function changes the store that it gets, which is of no use after it, and whose release does nothing; its values are
-// copies. It may be called several times, and may do anything with s and the provider, but to save this session each time, or to
-// close the provider. Its error is returned as it is, and a panic goes on; nothing is saved then.
+// f changes the store that it gets, whose values are copies. That store is of no use after it, and its release does nothing. f may
+// be called several times, and may do anything with s and the provider, except save this session each time or close the provider.
+// If f returns an error, or panics, nothing is saved; the error is returned as it is.
 //
-// Update ends when ctx does, or when it has taken as long as an operation may (dial_timeout, read_timeout and write_timeout together)
-// beside the time that the function took. What it has begun to save it finishes. Nothing is saved where an entry cannot be encoded
-// (ErrRefusedValue), the session would grow larger than max_session_bytes (ErrTooLarge) or no longer exists (ErrGone). After any other
-// error the message says where the changes may have been saved all the same; s neither makes them again then, nor takes them back.
+// Update ends when ctx does, or after one time limit, to which the time that f takes does not count. What it has begun to save it
+// finishes. Nothing is saved if an entry cannot be encoded (ErrRefusedValue), or if the session would grow beyond max_session_bytes
+// (ErrTooLarge) or no longer exists (ErrGone). After any other error the message says where the changes may have been saved all the
+// same; s then neither makes them again nor takes them back.
 func (s *SessionStore) Update(ctx context.Context, f func(session.Store) error) error {
 	b := s.backend
 	switch {

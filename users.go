@@ -28,26 +28,31 @@ var (
 	unlistScript = newScript(unlistSource)
 )
 
-// SessionInfo is what is known of a session beside its values.
+// SessionInfo is what is known of a session beside its values. Created is by the clock of the process that has made the session, the
+// other times are by that of this one.
 type SessionInfo struct {
-	ID       string    // with hash_ids, that of a session whose id is hashed is "sha256:…", with which SessionDestroy ends it and nobody logs in
-	Created  time.Time // to a second, or when its age began anew; zero where it is not known, as of a session that beego's provider has made
-	LastSeen time.Time // when its life time was last renewed, which is done once in touch_interval; zero where it does not expire
-	Expires  time.Time // zero where it does not expire
-	Size     int       // bytes
+	// ID is the session's id, which is as good as a password. With hash_ids it is "sha256:…", with which SessionDestroy ends the session and
+	// nobody logs in.
+	ID string
 
-	// LifeTime is that of SetLifeTime, or 0. Where max_age is to end the session sooner than its life time, LastSeen is the earliest
-	// that can be.
+	Created  time.Time // or when its age began anew, to a second; zero if that is not known, as of a session that beego's provider has made
+	LastSeen time.Time // when its life time was last renewed, which is done once in touch_interval; zero if it does not expire
+	Expires  time.Time // zero if it does not expire
+	Size     int       // in bytes, as it is stored
+
+	// LifeTime is that of SetLifeTime, or 0. If max_age is to end the session before its life time does, LastSeen is the earliest time
+	// that it can have been.
 	LifeTime time.Duration
 }
 
 // SessionsOf returns the sessions of a user, the one that was last seen first, without those that have reached max_age. The user is
-// the value under the session's user_key, a string or an integer of any kind. It is an error where no user_key is configured.
+// the value under the session's user_key, as a string; there it may also be an integer of any kind. It is an error if no user_key
+// is configured, and ErrUnreachable or ErrClosed as everywhere.
 //
 // A session is found from its first save on in which it has the user; one that gets a new id at this very moment may be missing
-// once. One that a process without this user_key, or beego's provider, has saved or renewed is found after it was next saved,
-// or renewed once touch_interval has passed. So is one whose index was lost, because the server evicts keys or has lost what it
-// had not yet replicated, if an hour, or a hundredth of the life time, has passed since it was last entered.
+// once. One that a process without this user_key, or beego's provider, has saved or renewed is found after it was next saved, or
+// renewed once touch_interval has passed. So is one whose entry in the index was lost, because the server evicts keys or was
+// replaced by one that had not yet received it, if an hour, or a hundredth of the life time, has passed since it was last entered.
 func (p *Provider) SessionsOf(ctx context.Context, user string) ([]SessionInfo, error) {
 	asked, refused := p.lifeHook.ask(ctx)
 	b, err := p.begin()
@@ -65,10 +70,10 @@ func (p *Provider) SessionsOf(ctx context.Context, user string) ([]SessionInfo, 
 	return slices.DeleteFunc(sessions, func(s SessionInfo) bool { return b.past(s.Created) }), nil
 }
 
-// DestroyAll destroys the sessions of a user, but for those with the ids that are excepted (their own, or as SessionsOf returns
-// them), and returns how many. It looks again until it finds none, so that one that gets a new id meanwhile does not escape. A
-// log-in that is under way at the same time may come after it. After an error some may be left: call it again. It does not heed
-// the cancellation of ctx.
+// DestroyAll destroys the sessions of a user, except those with the given ids (their own, or as SessionsOf returns them), and
+// returns how many it has destroyed. It looks again until it finds no more, so that one that gets a new id meanwhile does not
+// escape; a log-in that is under way at the same time may come after it. After an error some may be left: call it again. It is an
+// error if no user_key is configured. It does not heed the cancellation of ctx.
 func (p *Provider) DestroyAll(ctx context.Context, user string, except ...string) (destroyed int, err error) {
 	b, err := p.begin()
 	if err != nil {

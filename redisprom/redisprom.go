@@ -1,16 +1,17 @@
-// Package redisprom gives Prometheus what a session provider counts. It is a package of its own so that who does not import it
-// does not link Prometheus' client.
+// Package redisprom gives Prometheus what a session provider counts. It is a package of its own, so that a program that does not
+// import it does not link Prometheus' client.
 //
-//	provider := web.GlobalSessions.GetProvider().(*redis.Provider)
-//	prometheus.MustRegister(redisprom.New(provider))
+//	sessions := web.GlobalSessions.GetProvider().(*redis.Provider) // once beego has started
+//	prometheus.MustRegister(redisprom.New(sessions))
 //
 // Several providers in one process are told apart by a label of the application's choice:
 //
 //	prometheus.WrapRegistererWith(prometheus.Labels{"site": "shop"}, prometheus.DefaultRegisterer).MustRegister(redisprom.New(shop))
 //	prometheus.WrapRegistererWith(prometheus.Labels{"site": "admin"}, prometheus.DefaultRegisterer).MustRegister(redisprom.New(admin))
 //
-// All names begin with beego_session_. Serve them beside beego's router and not through it, as examples/visits does: beego
-// starts a session for every request that it routes, and so for every scrape, also on its admin pages.
+// All names begin with beego_session_; times are in seconds and sizes in bytes. What each means, and what to alert on, is in
+// docs/operations.md of the repository, with a dashboard for Grafana beside it. Serve the metrics beside beego's router and not through
+// it, as the example does: beego starts a session for every request that it routes, and so for every scrape, also on its admin pages.
 package redisprom
 
 import (
@@ -18,8 +19,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// New returns a collector of a provider's Stats. The provider need not be configured yet: all metrics are there from the
-// beginning, with 0. Those of the pool stay 0 where a client of the application does not tell them.
+// New returns a collector of what [redis.Provider.Stats] returns, for one registry. The provider need not be configured yet: all
+// metrics are there from the beginning, with 0. Those of the connection pool stay 0 for a client of the application that does not
+// tell them.
 func New(p *redis.Provider) prometheus.Collector { return collector{p} }
 
 type collector struct{ provider *redis.Provider }

@@ -1,9 +1,22 @@
-// Beego-sessions looks at the sessions of a beego site that are kept in Redis, and ends them:
+// Beego-sessions looks at the sessions of a beego site that are kept in Redis, and ends them. In the folder of the site,
 //
 //	go run github.com/beego-session/redis/cmd/beego-sessions -app conf/app.conf list
 //
-// "beego-sessions help" tells what else it does. This file owns the command line.
+// shows them. Its commands are:
+//
+//	list    the sessions, or those of one user: id, age, life left, size, user
+//	count   how many there are
+//	show    one as JSON: its keys with their types, or their values
+//	end     ends one, or all of a user: the user is logged out
+//	top     a live view: how many sessions, what is asked of the servers, the largest
+//	doctor  what the server is and allows, what is wrong, and what to do about it
+//
+// Where the sessions are is the site's own configuration: its app.conf, or -config with what SessionProviderConfig says. Nothing but end changes
+// sessions. The exit status is 0; 1 if it failed, there is no such session, or the doctor found an error; 2 if the command line is
+// wrong. "beego-sessions help" tells the rest.
 package main
+
+// The command line.
 
 import (
 	"context"
