@@ -26,11 +26,12 @@ import (
 
 // readers are what reads the blocks of a language. None of their blocks is left out.
 var readers = map[string]func(t *testing.T, blocks []markdown.Code){
-	"go":   vetted,
-	"ini":  configured,
-	"conf": startsRedis,
-	"sh":   commanded,
-	"text": shownToUsers,
+	"go":    vetted,
+	"ini":   configured,
+	"conf":  startsRedis,
+	"sh":    commanded,
+	"text":  shownToUsers,
+	"redis": makesUsers,
 }
 
 func TestEachBlockInTheDocsIsRead(t *testing.T) {
@@ -301,6 +302,23 @@ func startsRedis(t *testing.T, blocks []markdown.Code) {
 			name, want := strings.TrimPrefix(args[i], "--"), strings.Replace(args[i+1], "2gb", "2147483648", 1)
 			if got, err := s.Client().ConfigGet(name).Result(); err != nil || len(got) != 2 || got[1] != want {
 				t.Errorf("%s: the server has %v (%v), want %s", block.At(), got, err, want)
+			}
+		}
+	}
+}
+
+// makesUsers looks whether a server understands each command that makes a user; rights_test.go tries the user.
+func makesUsers(t *testing.T, blocks []markdown.Code) {
+	for _, block := range blocks {
+		for _, line := range block.Commands() {
+			var words []any
+			for _, word := range strings.Fields(line) {
+				words = append(words, word)
+			}
+			if !strings.HasPrefix(line, "ACL SETUSER ") {
+				t.Errorf("%s: no test reads %s", block.At(), line)
+			} else if err := redistest.Start(t).Client().Do(words...).Err(); err != nil {
+				t.Errorf("%s: %v", block.At(), err)
 			}
 		}
 	}

@@ -1,4 +1,4 @@
-// What an ACL user must be allowed, as docs/configuration.md has it: no less, and no more.
+// What an ACL user must be allowed, as docs/configuration.md has it: no less, and no more. And the user of SECURITY.md.
 
 package redis_test
 
@@ -12,6 +12,7 @@ import (
 	"time"
 
 	redis "github.com/beego-session/redis"
+	"github.com/beego-session/redis/internal/client"
 	"github.com/beego-session/redis/internal/redistest"
 	"github.com/beego/beego/v2/server/web/session"
 )
@@ -302,5 +303,84 @@ func TestTheReadmeNamesJustTheRightsThatAreNeeded(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// lineOfSecurity returns the words of the command in SECURITY.md that makes a user.
+func lineOfSecurity(t *testing.T) []string {
+	t.Helper()
+	page, err := os.ReadFile("SECURITY.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := regexp.MustCompile("(?m)^ACL SETUSER shop .*$").FindAllString(string(page), -1)
+	if len(lines) != 1 {
+		t.Fatalf("SECURITY.md has %d lines that make a user", len(lines))
+	}
+	return strings.Fields(lines[0])
+}
+
+func TestTheUserOfSecurityHasJustTheRightsOfTheTable(t *testing.T) {
+	words := lineOfSecurity(t)
+	begin := slices.Index(words, "-@all")
+	if want := []string{"ACL", "SETUSER", "shop", "reset", "on", ">PASSWORD", "~shop:*"}; !slices.Equal(words[:max(0, begin)], want) {
+		t.Errorf("the line begins with %q, want %q and then -@all", words[:max(0, begin)], want)
+	}
+	got, want := words[begin+1:], rightsFor(t, everySite, "`user_key`")
+	if !slices.Equal(got, want) {
+		t.Errorf("SECURITY.md gives %q, the table in docs/configuration.md %q", got, want)
+	}
+}
+
+func TestTheUserOfSecurityLogsInAndOut(t *testing.T) {
+	log := captureLog(t)
+	server := redistest.Start(t)
+	admin := server.Client()
+	var line []any
+	for _, word := range lineOfSecurity(t) {
+		line = append(line, word)
+	}
+	for range 2 { // it can be repeated
+		if err := admin.Do(line...).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	config := fmt.Sprintf(`{"save_path":%q,"username":"shop","password":"PASSWORD","key_prefix":"shop:","user_key":"uid"}`, server.Addr())
+	s := &site{T: t, config: config, raw: admin, Provider: open(t, config, life)}
+
+	before, id := newID(), newID()
+	store := s.read(s, before)
+	set(t, store, "cart", 1)
+	store.SessionRelease(ctx, nil)
+	store, err := s.SessionRegenerate(ctx, before, id) // a log-in
+	if err != nil {
+		t.Fatal(err)
+	}
+	set(t, store, "uid", "ann")
+	store.SessionRelease(ctx, nil)
+	s.by(id, func(other session.Store) { set(t, other, "cart", strings.Repeat("x", 40<<10)) }) // large enough to be sent apart
+	if of, err := s.SessionsOf(ctx, "ann"); err != nil || len(of) != 1 || of[0].ID != id {
+		t.Errorf("the sessions of the user are %v, %v", of, err)
+	}
+	s.ok(s.SessionDestroy(ctx, id)) // a log-out
+	if of, err := s.SessionsOf(ctx, "ann"); err != nil || len(of) != 0 {
+		t.Errorf("after the log-out the sessions of the user are %v, %v", of, err)
+	}
+	if refused := admin.Do("acl", "log").Val(); len(refused.([]any)) > 0 {
+		t.Errorf("refused are %v", refused)
+	}
+	if said := log.take(); said != "" {
+		t.Errorf("logged is %s", said)
+	}
+
+	refusal := regexp.MustCompile(`NOPERM|[Nn]o permissions|can't (access|run)`) // of a command, and within a script
+	user := rawClient(t, client.Options{Addrs: []string{server.Addr()}, Username: "shop", Password: func() (string, error) { return "PASSWORD", nil }})
+	for _, command := range [][]any{
+		{"get", "other"}, {"set", "other", "x"}, {"eval", "return redis.call('get', 'other')", 0}, {"eval", "return redis.call('keys', '*')", 0},
+		{"keys", "*"}, {"scan", 0}, {"flushall"}, {"config", "get", "*"}, {"monitor"}, {"acl", "whoami"},
+	} {
+		if err := user.Do(command...).Err(); err == nil || !refusal.MatchString(err.Error()) {
+			t.Errorf("%v: %v, want a refusal", command, err)
+		}
 	}
 }
