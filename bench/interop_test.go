@@ -489,7 +489,7 @@ func TestOneCookieAlternatesBetweenTheProviders(t *testing.T) {
 	}
 }
 
-// What README says of beego's provider is so.
+// What docs/upgrade.md says of beego's provider is so.
 func TestWhereTheProvidersDiffer(t *testing.T) {
 	s := redistest.Start(t)
 	for _, row := range []struct {
