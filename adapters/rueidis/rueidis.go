@@ -6,7 +6,7 @@
 //
 // The client must not send commands to replicas (ReplicaOnly, SendToReplicas), which may not have what was just saved. It repeats
 // none of a session, whatever its DisableRetry. The time limit of an operation is that of the provider's configuration. The
-// rights that a user of the server needs are those in the README, and what rueidis needs by itself.
+// rights that a user of the server needs are those in docs/configuration.md, and what rueidis needs by itself.
 package rueidis
 
 import (
