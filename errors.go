@@ -18,9 +18,9 @@ var (
 	ErrUnreachable = errors.New("redis was not reached, or did not answer in time")
 
 	// ErrUndecodable: what is stored under the id is no session, is damaged, or cannot be decrypted with the keys that are
-	// configured. It stays as it is, and beego answers 503 to each request with that id. Log it, and remove it with SessionDestroy if
-	// nobody needs it, so that the visitor gets a new session. With on_undecodable "new", what is no session at all is read as an
-	// empty one, and is no error.
+	// configured. It stays as it is, and beego answers 503 to each request with that id (but gives a new one if SessionExist is
+	// false, as for a key of another Redis type). Log it, and remove it with SessionDestroy if nobody needs it, so that the visitor
+	// gets a new session. With on_undecodable "new", what is no session at all is read as an empty one, and is no error.
 	ErrUndecodable = errors.New("what is stored is no session that this program can read")
 
 	// ErrRefusedValue: what was given can never be kept in a session: a key that is not hashable, a value that encoding/gob cannot
@@ -28,10 +28,10 @@ var (
 	// mistake in the program.
 	ErrRefusedValue = errors.New("this cannot be kept in a session")
 
-	// ErrRefusedID: the id cannot be that of a session: it is empty, is longer than 512 bytes, has spaces or control characters, or
-	// has a form that this package keeps for itself; in a cluster it may have no braces. Only SessionRead and SessionRegenerate
-	// return it: SessionExist says false of such an id, so that beego draws a new one, and SessionDestroy has nothing to do. Give
-	// the visitor a new session.
+	// ErrRefusedID: the id cannot be that of a session: it is empty, is longer than 512 bytes, has spaces or control characters, has a
+	// form that this package keeps for itself or, in a cluster without a hash tag in key_prefix, has braces. Only SessionRead and
+	// SessionRegenerate return it: SessionExist says false of such an id, so that beego draws a new one, and SessionDestroy has nothing
+	// to do. Give the visitor a new session.
 	ErrRefusedID = errors.New("this cannot be a session id")
 
 	// ErrTooLarge: the session would have grown beyond max_session_bytes. Nothing was saved. Tell the visitor that there is no room

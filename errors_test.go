@@ -58,9 +58,13 @@ const userOfScenes = "42"
 
 func sceneOn(t *testing.T, addr, extra string) *scene {
 	t.Helper()
-	s := &scene{T: t, ctx: ctx, id: newID(), newID: newID(), value: "v", key: "k", life: time.Hour}
-	s.config = fmt.Sprintf(`{"save_path":%q,"user_key":"uid","max_retries":-1%s}`, addr, extra)
-	s.Provider = open(t, s.config, life)
+	return sceneOf(t, new(redis.Provider), fmt.Sprintf(`{"save_path":%q,"user_key":"uid","max_retries":-1%s}`, addr, extra))
+}
+
+func sceneOf(t *testing.T, p *redis.Provider, config string) *scene {
+	t.Helper()
+	s := &scene{T: t, Provider: p, config: config, ctx: ctx, id: newID(), newID: newID(), value: "v", key: "k", life: time.Hour}
+	s.ok(p.SessionInit(ctx, life, config))
 	s.OnError(func(context.Context, redis.Failure) {}) // of releases, of which nothing is asked here
 	store := s.read()
 	s.ok(store.Set(ctx, "uid", userOfScenes))
@@ -177,6 +181,20 @@ var situations = []struct {
 		server.Kill()
 		return s
 	}, of(inRedis, "ErrUnreachable"), nil, ""},
+	{"the server of a client of another make is dead", func(t *testing.T) *scene {
+		m := miniredis.RunT(t)
+		client := goredis.NewClient(&goredis.Options{Addr: m.Addr()})
+		t.Cleanup(func() { _ = client.Close() })
+		s := sceneOf(t, redis.NewProviderOn(anotherMake{client}), `{"user_key":"uid","max_retries":-1}`)
+		m.Close()
+		return s
+	}, of(inRedis, "ErrUnreachable"), nil, ""},
+	{"a client of the application is closed", func(t *testing.T) *scene {
+		client := goredis.NewClient(&goredis.Options{Addr: miniredis.RunT(t).Addr()})
+		s := sceneOf(t, redis.NewProvider(client), `{"user_key":"uid","max_retries":-1}`)
+		s.ok(client.Close())
+		return s
+	}, of(inRedis, "ErrClosed"), nil, ""},
 	{"the server serves nobody for the moment", sceneAnswering("CLUSTERDOWN The cluster is down"), of(inRedis, "ErrUnreachable"), isReplied, ""},
 	{"the server takes no writes", sceneAnswering("READONLY You can't write against a read only replica."), of(inRedis, "ErrUnreachable"), isReplied, ""},
 	{"the server refuses", sceneAnswering("NOPERM this user has no permissions"), of(inRedis, another), isReplied, ""},

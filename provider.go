@@ -57,9 +57,12 @@ type Provider struct {
 
 // NewProvider returns a provider on a go-redis v7 client that the application has configured itself, with its hooks, its tracing or
 // its dialer: a client of one server, under Sentinels or of a cluster. Register it with [session.Register] under a name of its own,
-// which is then the SessionProvider in app.conf. Its configuration may be empty, and may hold all keys but those that say how to
-// reach Redis; max_retries and outage_time are for repeats by the provider, so that the client should make none itself. In a
-// cluster, concurrent calls share no round trips, because the masters are not known. The client stays the application's to close.
+// which is then the SessionProvider in app.conf. Its configuration may be empty, and may hold all keys but those that say how to reach
+// Redis; max_retries and outage_time are for repeats by the provider, so that the client should make none itself. In a cluster,
+// concurrent calls share no round trips, because the masters are not known. The client stays the application's to close.
+//
+// SessionInit refuses a Ring, a client that reads from replicas, and a ClusterClient on Redis 7 and later, which go-redis v7 cannot read:
+// use the provider redis_cluster there, or [NewProviderOn].
 func NewProvider(c redis.UniversalClient) *Provider {
 	return &Provider{own: &goRedis{UniversalClient: c}}
 }
