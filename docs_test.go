@@ -370,6 +370,13 @@ func commanded(t *testing.T, blocks []markdown.Code) {
 				if script, err := os.ReadFile(".ci/server"); err != nil || !strings.Contains(string(script), "\n"+words[1]+") ") {
 					t.Errorf("%s: %s: there is no such server (%v)", block.At(), command, err)
 				}
+			case words[0] == ".ci/run":
+				script, err := os.ReadFile(".ci/run")
+				for _, step := range words[1:] {
+					if err != nil || !strings.Contains(string(script), "\n"+step+"() {") {
+						t.Errorf("%s: %s: there is no such step (%v)", block.At(), command, err)
+					}
+				}
 			case strings.Contains(command, "go test "):
 				measures(t, block, command)
 			case words[0] == "grep", words[0] == "go" && words[1] == "list":
@@ -541,4 +548,77 @@ func receiver(method *ast.FuncDecl) string {
 		return name.Name
 	}
 	return ""
+}
+
+// The first column of a row in the house plan.
+var isOwner = regexp.MustCompile("(?m)^\\| (`[^|]*`) \\| .* \\|$")
+
+func TestTheHousePlanHasEachFile(t *testing.T) {
+	page, err := os.ReadFile("CONTRIBUTING.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var planned, there []string
+	for _, row := range isOwner.FindAllStringSubmatch(string(page), -1) {
+		for _, name := range strings.Split(row[1], ", ") {
+			planned = append(planned, strings.Trim(name, "`"))
+		}
+	}
+	for _, pattern := range []string{"*.go", "*.lua", "internal/*", "cmd/*", "examples/*", "*/go.mod", "*/*.go"} {
+		files, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, file := range files {
+			if strings.HasSuffix(pattern, ".mod") || pattern == "*/*.go" {
+				file = filepath.Dir(file)
+			}
+			if !strings.HasSuffix(file, "_test.go") {
+				there = append(there, filepath.ToSlash(file))
+			}
+		}
+	}
+	slices.Sort(there)
+	there = slices.Compact(there)
+	for _, file := range there {
+		if !slices.Contains(planned, file) {
+			t.Errorf("CONTRIBUTING.md does not say what %s owns", file)
+		}
+	}
+	for _, file := range planned {
+		if !slices.Contains(there, file) {
+			t.Errorf("CONTRIBUTING.md says what %s owns, which there is not", file)
+		}
+	}
+}
+
+func TestTheBordersInTheHousePlanAreKept(t *testing.T) {
+	const beego, goRedis = "github.com/beego/beego", "github.com/go-redis/redis"
+	for pattern, strangers := range map[string][]string{
+		"commands.go":          {beego},
+		"store.go":             {goRedis},
+		"internal/gobmap/*.go": {beego, goRedis},
+		"internal/record/*.go": {beego, goRedis},
+	} {
+		files, err := filepath.Glob(pattern)
+		if err != nil || len(files) == 0 {
+			t.Fatalf("%s: %d files, %v", pattern, len(files), err)
+		}
+		for _, path := range files {
+			if strings.HasSuffix(path, "_test.go") {
+				continue
+			}
+			file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.ImportsOnly)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, spec := range file.Imports {
+				for _, stranger := range strangers {
+					if strings.Contains(spec.Path.Value, stranger) {
+						t.Errorf("%s imports %s", path, spec.Path.Value)
+					}
+				}
+			}
+		}
+	}
 }
