@@ -499,9 +499,11 @@ func (s *settings) validate(mode client.Mode) (config, error) {
 	return cfg, nil
 }
 
-// connects tells whether the settings say anything about how to reach Redis.
+// connects tells whether the settings say anything about how to reach Redis. The time limits also bound an operation through a client
+// of the application.
 func (s settings) connects() bool {
 	s.KeyPrefix, s.SkipEmpty, s.TouchInterval, s.MaxRetries, s.OutageTime, s.Sharded = "", false, nil, 0, nil, nil
+	s.DialTimeout, s.ReadTimeout, s.WriteTimeout = 0, 0, 0
 	s.UserKey, s.MaxSessionBytes = "", 0
 	s.OnUndecodable, s.OnOutage, s.EncryptionKeysFile, s.RegenerateGrace, s.MaxAge, s.HashIDs = "", "", "", 0, 0, hashNone
 	return s != settings{}

@@ -340,14 +340,15 @@ func TestTheCommandsInTheTextAreRun(t *testing.T) {
 
 // elsewhere has commands that are run elsewhere, and what stands there.
 var elsewhere = map[string]struct{ file, text string }{
-	"go run ./examples/visits":                 {".ci/run", "go run ./examples/visits -addr"},
-	"go test ./...":                            {".ci/run", `$test_command`},
-	"apt-get install redis-server":             {".ci/run", "missing+=(redis-server)"},
-	"go get github.com/beego-session/redis":    {".ci/run", ".ci/first-site"},
-	"go get github.com/beego/beego/v2@v2.3.10": {".ci/run", ".ci/first-site"},
-	"go mod init shop":                         {".ci/run", ".ci/first-site"},
-	"go mod tidy":                              {".ci/run", ".ci/first-site"},
-	"go run .":                                 {".ci/run", ".ci/first-site"},
+	"go run ./examples/visits":                       {".ci/run", "go run ./examples/visits -addr"},
+	"go test ./...":                                  {".ci/run", `$test_command`},
+	"apt-get install redis-server":                   {".ci/run", "missing+=(redis-server)"},
+	"go get github.com/beego-session/redis":          {".ci/run", ".ci/first-site"},
+	"go get github.com/beego/beego/v2@v2.3.10":       {".ci/run", ".ci/first-site"},
+	"go get github.com/beego-session/redis/adapters": {"adapters/docs_test.go", "markdown.Vet("},
+	"go mod init shop":                               {".ci/run", ".ci/first-site"},
+	"go mod tidy":                                    {".ci/run", ".ci/first-site"},
+	"go run .":                                       {".ci/run", ".ci/first-site"},
 }
 
 // commanded looks for where each command is run, or runs it if it only looks.
@@ -406,6 +407,16 @@ func measures(t *testing.T, at markdown.Code, command string) {
 	for i, word := range words {
 		name, ok := strings.CutPrefix(word, "-")
 		if !ok {
+			continue
+		}
+		name, value, _ := strings.Cut(name, "=")
+		if name == "overlay" {
+			dir = filepath.Dir(value)
+		}
+		if name == "overlay" || name == "modfile" {
+			if _, err := os.Stat(value); err != nil {
+				t.Errorf("%s: %v", at.At(), err)
+			}
 			continue
 		}
 		switch name {

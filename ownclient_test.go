@@ -23,19 +23,19 @@ type ownClient struct {
 	kind string // of servers: standalone, sentinel or cluster
 
 	// connect returns what makes providers on one client, of the server, the Sentinels or nodes at some addresses.
-	connect func(t *testing.T, addrs []string) (own func() *redis.Provider, closeClient func())
+	connect func(t testing.TB, addrs []string) (own func() *redis.Provider, closeClient func())
 }
 
 var ownClients = []ownClient{
-	{"go-redis v7", "standalone", func(t *testing.T, addrs []string) (func() *redis.Provider, func()) {
+	{"go-redis v7", "standalone", func(t testing.TB, addrs []string) (func() *redis.Provider, func()) {
 		c := goredis.NewClient(&goredis.Options{Addr: addrs[0]})
 		return func() *redis.Provider { return redis.NewProvider(c) }, func() { _ = c.Close() }
 	}},
-	{"another make", "standalone", func(t *testing.T, addrs []string) (func() *redis.Provider, func()) {
+	{"another make", "standalone", func(t testing.TB, addrs []string) (func() *redis.Provider, func()) {
 		c := anotherMake{goredis.NewClient(&goredis.Options{Addr: addrs[0]})}
 		return func() *redis.Provider { return redis.NewProviderOn(c) }, func() { _ = c.Close() }
 	}},
-	{"another make, cluster", "cluster", func(t *testing.T, addrs []string) (func() *redis.Provider, func()) {
+	{"another make, cluster", "cluster", func(t testing.TB, addrs []string) (func() *redis.Provider, func()) {
 		c := client.New(client.Options{Mode: client.Cluster, Addrs: addrs})
 		nodes := c.(interface {
 			ForEachMaster(func(*goredis.Client) error) error
@@ -214,11 +214,12 @@ func TestASaveThroughAnApplicationsClientIsDoneOnce(t *testing.T) {
 	})
 }
 
-// Neither a deadline nor a caller who leaves waits for a server that hangs, whatever the client's own time limits.
+// Neither a deadline nor the time limit of an operation nor a caller who leaves waits for a server that hangs, whatever the client's
+// own time limits.
 func TestNobodyWaitsForAnApplicationsClientThatHangs(t *testing.T) {
 	forEachOwnClient(t, "standalone", func(t *testing.T, c ownClient) {
 		s := redistest.Start(t)
-		p := c.open(t, `{"outage_time":"0s"}`, s.Addr())
+		p := c.open(t, `{"outage_time":"0s","dial_timeout":"1s","read_timeout":"200ms","write_timeout":"200ms"}`, s.Addr())
 		id := (&site{T: t, raw: s.Client(), Provider: p}).create("n", 1)
 		s.Pause()
 		short, cancel := context.WithTimeout(ctx, 500*time.Millisecond)
@@ -232,7 +233,10 @@ func TestNobodyWaitsForAnApplicationsClientThatHangs(t *testing.T) {
 		if _, err := p.SessionExist(gone, id); !errors.Is(err, context.Canceled) {
 			t.Errorf("a caller leaves: %v", err)
 		}
-		if took := time.Since(begun); took > 2500*time.Millisecond {
+		if err := p.SessionDestroy(gone, newID()); !errors.Is(err, redis.ErrUnreachable) {
+			t.Errorf("the time limit passes: %v", err)
+		}
+		if took := time.Since(begun); took > 3500*time.Millisecond { // 0.5 + 0.1 + 1.4 s
 			t.Errorf("that took %v", took)
 		}
 		s.Resume()

@@ -58,7 +58,8 @@ type Provider struct {
 // NewProvider returns a provider on a go-redis v7 client that the application has configured itself, with its hooks, its tracing or
 // its dialer: a client of one server, under Sentinels or of a cluster. Register it with [session.Register] under a name of its own,
 // which is then the SessionProvider in app.conf. Its configuration may be empty, and may hold all keys but those that say how to reach
-// Redis; max_retries and outage_time are for repeats by the provider, so that the client should make none itself. In a cluster,
+// Redis; max_retries and outage_time are for repeats by the provider, so that the client should make none itself, and the sum of
+// dial_timeout, read_timeout and write_timeout bounds an operation, while the time limits of one attempt are the client's. In a cluster,
 // concurrent calls share no round trips, because the masters are not known. The client stays the application's to close.
 //
 // SessionInit refuses a Ring, a client that reads from replicas, and a ClusterClient on Redis 7 and later, which go-redis v7 cannot read:
@@ -67,8 +68,8 @@ func NewProvider(c redis.UniversalClient) *Provider {
 	return &Provider{own: &goRedis{UniversalClient: c}}
 }
 
-// NewProviderOn is NewProvider for a client of another make than go-redis v7. The packages of
-// github.com/beego-session/redis/adapters call it for go-redis v9 and rueidis.
+// NewProviderOn is NewProvider for a client of another make than go-redis v7. The packages goredis and rueidis of
+// github.com/beego-session/redis/adapters call it for go-redis v9 and rueidis. Stats have no pool then.
 func NewProviderOn(c Client) *Provider { return &Provider{own: anotherMake{c}} }
 
 // SessionInit configures the provider and connects it to Redis. Beego calls it when it starts, and panics with its error.
@@ -97,7 +98,7 @@ func (p *Provider) SessionInit(ctx context.Context, maxlifetime int64, cfg strin
 	}
 	if p.own != nil && parsed.settings.connects() {
 		return errors.New("session/redis: configuration: the application brought its own client, so nothing can be configured that " +
-			"says how to reach Redis, but max_retries, outage_time and sharded")
+			"says how to reach Redis, but max_retries, outage_time, sharded and the time limits")
 	}
 	if on, ok := p.own.(*goRedis); ok {
 		if err := on.unfit(); err != nil {
