@@ -88,8 +88,13 @@
 //
 // # A client of your own
 //
-// An application that has a Redis client already registers a provider on it, under a name of its own: see [NewProvider] for
-// go-redis v7, and [NewProviderOn] for others.
+// An application that has a Redis client already registers a provider on it, under a name of its own, and opens no second pool:
+//
+//	session.Register("mine", redis.NewProvider(client)) // and sessionprovider = mine in app.conf
+//
+// [NewProvider] is for go-redis v7. For go-redis v9 and rueidis there are adapters in github.com/beego-session/redis/adapters, a module of
+// its own. Any other client needs one method, [Client], or two in a cluster, [ClusterClient], and [NewProviderOn]. What is different
+// through such clients is in docs/clients.md of the repository.
 //
 // # Testing
 //

@@ -17,31 +17,33 @@ import (
 	"github.com/go-redis/redis/v7"
 )
 
-// Client is what a provider needs of a Redis client, of any make: see NewProviderOn. The module has adapters for go-redis v9
-// and rueidis in github.com/beego-session/redis/adapters. Its methods are called at the same time.
+// Client is what a provider needs of a Redis client of any make: see [NewProviderOn]. Its methods are called at the same time.
 type Client interface {
-	// Pipeline sends commands, in their order and in one round trip, and returns a reply to each. The commands may be of
-	// several callers: a reply that is not its command's would hand one user's session to another. It must not be a transaction,
-	// and it must not be sent again after it may have been executed, but where the server asks for that (MOVED, ASK): the
-	// provider does that, and knows whether it may. In a cluster, commands of several slots may be sent in any order.
+	// Pipeline sends commands in their order, in one round trip if it can, and returns a reply to each. They may be of several
+	// requests: a reply that is not its command's would hand one user's session to another.
 	//
-	// ctx has the time limit of the operation, the cancellation of the request, and its values where all commands are its own.
-	// The provider does not wait for longer than that, also where Pipeline does.
+	// The commands must not be sent as a transaction. Nor may one be sent again after it may have been executed: the provider does
+	// that, and knows whether it may. (What a server of a cluster has not executed but answered with MOVED, ASK or TRYAGAIN is sent
+	// again.) In a cluster, commands for several servers are sent to each of them, and may be executed in any order.
+	//
+	// ctx has the deadline of the operation; and the cancellation and the values of the request, where all commands are of one. The
+	// provider waits no longer than for that, whenever Pipeline returns.
 	Pipeline(ctx context.Context, commands []Command) []Reply
 }
 
-// ClusterClient is a Client of a cluster.
+// ClusterClient is a [Client] of a cluster.
 type ClusterClient interface {
 	Client
 
-	// Masters returns a client of each master, by its address.
+	// Masters returns a client of each server that has slots, by its address. It is for what is asked of each: [Provider.Sessions],
+	// [Provider.SessionAll] and [Provider.Check].
 	Masters(ctx context.Context) (map[string]Client, error)
 }
 
 // Command is a command with its arguments.
 type Command struct {
-	Args []string
-	Key  int // which of them is its first key; 0: it has none, and is for any server. Its other keys are in the same slot.
+	Args []string // from the command's name on; not to be changed
+	Key  int      // which of Args is the first key; its other keys are in the same slot. 0: it has none, and is for any server
 }
 
 // Reply is what a command is answered with.
@@ -51,7 +53,8 @@ type Reply struct {
 
 	// Err is why there is no Value. A server's own error has a method RedisError(), as those of all go-redis versions have, and its
 	// text begins with the server's error code, like "NOSCRIPT " or "ERR ". With any other error nobody knows whether the command
-	// was executed: it is sent again, unless it wraps context.Canceled or ErrClosed. "redis: nil", as go-redis has it, is a null.
+	// was executed, and the provider may send it again, but not if it wraps [context.Canceled], or [ErrClosed], which is for a client
+	// that was closed. "redis: nil", as go-redis has it, is a null.
 	Err error
 }
 
