@@ -23,7 +23,7 @@ func growthFigure(f findings) string {
 	for _, name := range growing {
 		fmt.Fprintf(d, `<path class="%s" d="M%.0f %d h22"/>`, class(name), x, d.y-5)
 		d.text("", x+28, d.y, name)
-		x += 56 + 7.5*float64(len(name))
+		x += 44 + 7.5*float64(len(name))
 	}
 	d.y += 20
 	fmt.Fprintf(d, `<path class="this" d="M%d %d h22"/>`, margin, d.y-5)
@@ -31,9 +31,9 @@ func growthFigure(f findings) string {
 	fmt.Fprintf(d, `<path class="this dashed" d="M%d %d h22"/>`, margin+101, d.y-5)
 	d.text("faint", margin+129, d.y, "reading")
 	for _, crowd := range []bool{true, false} {
-		of := fmt.Sprintf("%d at once, by size of the session in KB", sizesAtOnce)
+		of := fmt.Sprintf("%d at once, by KB", sizesAtOnce)
 		if crowd {
-			of = "0.2 KB, by requests at once"
+			of = "by requests at once"
 		}
 		var shown []result
 		for _, r := range f.growth {
@@ -54,7 +54,7 @@ func (d *drawing) chart(title string, results []result, figure func(series) floa
 	d.y += 30
 	d.text("group", margin, d.y, title)
 	d.y += 12
-	const left, right, height = 62, drawingWidth - margin - 10, 170
+	const left, right, height = 62, drawingWidth - margin - 12, 180
 	if len(results) == 0 {
 		return
 	}
@@ -83,7 +83,9 @@ func (d *drawing) chart(title string, results []result, figure func(series) floa
 	}
 	for i, step := range steps {
 		fmt.Fprintf(d, `<path class="grid" d="M%.1f %d v%d"/>`, x(i), d.y, height)
-		d.text("faint small middle", x(i), d.y+height+16, strings.TrimSuffix(step, " KB"))
+		if i%2 == 0 || len(steps) < 6 { // as many as there is room for
+			d.text("faint small middle", x(i), d.y+height+16, strings.TrimSuffix(step, " KB"))
+		}
 	}
 	for _, name := range growing {
 		for _, change := range []bool{false, true} {

@@ -1,10 +1,11 @@
-// The figure that README shows: bars of how many times as fast as beego's provider each store is. It is as narrow as a
-// phone, where it is shown at about three quarters of its size.
+// The figure that README shows: bars of how many times as fast as beego's provider each session store is. It is as narrow as the
+// column of a page on a phone, so that its text is as large there as what stands around it.
 
 package bench
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -15,20 +16,20 @@ type drawing struct {
 }
 
 const (
-	drawingWidth = 480
-	margin       = 14
+	drawingWidth = 360
+	margin       = 12
 )
 
 const drawingHead = `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %[1]d %[2]d" width="%[1]d" height="%[2]d" role="img" aria-label="%[3]s">
 <style>
-text{font:14px system-ui,-apple-system,"Segoe UI",sans-serif;fill:#1f2328}.title{font-size:17px;font-weight:600}.group{font-weight:600}.faint{fill:#59636e}.small{font-size:13px}
+text{font:15px system-ui,-apple-system,"Segoe UI",sans-serif;fill:#1f2328}.title{font-size:18px;font-weight:600}.group{font-weight:600}.faint{fill:#59636e}.small{font-size:14px}
 .end{text-anchor:end}.middle{text-anchor:middle}path{fill:none;stroke-width:2;stroke-linejoin:round}.dashed{stroke-dasharray:5 4}
 .paper{fill:#fff;stroke:#d0d7de}.grid{stroke:#d0d7de;stroke-width:1}
-rect.other{fill:#afb8c1}rect.beego{fill:#6e7781}rect.this{fill:#0969da}rect.renewing{fill:#80b3ee}
+rect.other{fill:#afb8c1}rect.beego{fill:#6e7781}rect.this{fill:#0969da}
 path.other{stroke:#bc4c00}path.beego{stroke:#6e7781}path.this{stroke:#0969da}circle.other{fill:#bc4c00}circle.beego{fill:#6e7781}circle.this{fill:#0969da}
 @media (prefers-color-scheme:dark){
 text{fill:#f0f6fc}.faint{fill:#9198a1}.paper{fill:#0d1117;stroke:#3d444d}.grid{stroke:#3d444d}
-rect.other{fill:#57606a}rect.beego{fill:#8b949e}rect.this{fill:#4493f8}rect.renewing{fill:#27528a}
+rect.other{fill:#57606a}rect.beego{fill:#8b949e}rect.this{fill:#4493f8}
 path.other{stroke:#f0883e}path.beego{stroke:#9198a1}path.this{stroke:#4493f8}circle.other{fill:#f0883e}circle.beego{fill:#9198a1}circle.this{fill:#4493f8}}
 </style>
 <rect class="paper" x=".5" y=".5" width="%[4]d" height="%[5]d" rx="8"/>
@@ -41,9 +42,9 @@ func (d *drawing) text(class string, x float64, y int, text string) {
 // notes writes sentences below all else, a paragraph each.
 func (d *drawing) notes(paragraphs ...string) {
 	for _, p := range paragraphs {
-		d.y += 6
-		for _, line := range wrapped(p, 62) {
-			d.y += 17
+		d.y += 8
+		for _, line := range wrapped(p, 44) {
+			d.y += 18
 			d.text("faint small", margin, d.y, line)
 		}
 	}
@@ -63,7 +64,7 @@ type bar struct {
 // barsOf a result are those of the session stores, and of this provider on the other servers where they make a difference.
 func barsOf(r result, others []findings) (bars []bar) {
 	for _, name := range r.names {
-		if name == floor {
+		if !slices.Contains(drawn, name) {
 			continue
 		}
 		bars = append(bars, bar{name, class(name), r.ratio(name), r.taken[name].rate()})
@@ -78,16 +79,19 @@ func barsOf(r result, others []findings) (bars []bar) {
 	return bars
 }
 
-// figure draws what stands for the rest: the small session under every load.
+// drawn are the contenders whose sessions live on while they are used, each once.
+var drawn = []string{beego, this, "scs", "rbcervilla", "boj"}
+
+// figure draws what stands for the rest: the small session, one request at a time and the most at once.
 func figure(on string, all []findings) string {
 	const (
-		names, labels = 118, 100 // widths left and right of the bars
-		line, height  = 17, 13
+		names, labels = 112, 100 // widths left and right of the bars
+		line, height  = 21, 15
 	)
 	groups := map[bool][]result{}
 	most := 1.0
 	for _, r := range all[0].results {
-		if r.payload != payloads[0] || r.far {
+		if r.payload != payloads[0] || r.far || r.workers != 1 && r.workers != slices.Max(goroutines) {
 			continue
 		}
 		groups[r.change] = append(groups[r.change], r)
@@ -95,15 +99,14 @@ func figure(on string, all []findings) string {
 			most = max(most, bar.ratio)
 		}
 	}
-	d := &drawing{y: 10}
+	d := &drawing{y: 8}
 	for _, change := range []bool{false, true} {
-		d.y += 22
-		d.text("title", margin, d.y, map[bool]string{false: "Requests that read their session", true: "Requests that change their session"}[change])
-		d.y += 2
+		d.y += 24
+		d.text("title", margin, d.y, map[bool]string{false: "Requests that read", true: "Requests that change something"}[change])
 		for _, r := range groups[change] {
-			d.y += 20
+			d.y += 24
 			d.text("group", margin, d.y, r.load())
-			d.y += 6
+			d.y += 7
 			for _, b := range barsOf(r, all[1:]) {
 				length := b.ratio / most * (drawingWidth - 2*margin - names - labels)
 				d.text("", margin, d.y+height-2, b.name)
@@ -113,14 +116,13 @@ func figure(on string, all []findings) string {
 				d.y += line
 			}
 		}
-		d.y += 8
+		d.y += 10
 	}
-	servers := "Sessions of 0.2 KB on " + all[0].server.name
-	if len(all) > 1 {
-		servers += "; bars named “on …”: this provider on that server"
+	servers := "Requests per second, and how many times those of beego's provider. Sessions of 0.2 KB on " + all[0].server.name
+	for _, f := range all[1:] {
+		servers += "; “on " + f.server.name + "”: this provider there, and beego's there is 1"
 	}
-	d.notes(servers+".", "Requests per second, and how many times those of beego's own provider on the same server. "+on+".",
-		"Renewing: this provider with touch_interval 0s. Fixed expiry: scs without idle timeout, where reading does not keep a session alive.")
+	d.notes(servers+".", on+".")
 	return d.svg("Requests per second of session stores, reading and writing")
 }
 
@@ -131,8 +133,6 @@ func class(name string) string {
 		return "beego"
 	case this:
 		return "this"
-	case renewing:
-		return "renewing"
 	}
 	return "other"
 }

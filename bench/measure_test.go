@@ -135,8 +135,20 @@ func (s series) spread() float64 {
 	return s.median(func(s sample) float64 { return math.Abs(s.rate/mid - 1) })
 }
 
-// ratio is how many times as fast s was as the other.
-func (s series) ratio(other series) float64 { return s.rate() / other.rate() }
+// ratio is how many times as fast s was as the other, of the rates as they are shown: whoever divides them gets the same.
+func (s series) ratio(other series) float64 { return shown(s.rate()) / shown(other.rate()) }
+
+// each is how many µs an operation took, over all goroutines.
+func (s series) each() float64 { return 1e6 / s.rate() }
+
+// digits is how many a figure has that differs by a tenth to a quarter from round to round.
+const digits = 2
+
+// shown is a figure as it stands in the document.
+func shown(x float64) float64 {
+	x, _ = strconv.ParseFloat(rounded(x, digits), 64)
+	return x
+}
 
 func microseconds(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }
 
@@ -152,23 +164,32 @@ func rounded(x float64, digits int) string {
 
 // thousands writes 12345 as "12k".
 func thousands(rate float64) string {
-	if text := rounded(rate, 2); len(text) < 4 {
+	if text := rounded(rate, digits); len(text) < 4 {
 		return text
 	}
-	return rounded(rate/1000, 2) + "k"
+	return rounded(rate/1000, digits) + "k"
 }
 
 // times writes a ratio.
-func times(ratio float64) string { return rounded(ratio, 2) + "×" }
+func times(ratio float64) string { return rounded(ratio, digits) + "×" }
 
 // milliseconds writes 12.3 ms as "12 ms".
-func milliseconds(d time.Duration) string { return rounded(microseconds(d)/1000, 2) + " ms" }
+func milliseconds(d time.Duration) string { return rounded(microseconds(d)/1000, digits) + " ms" }
+
+// duration writes 123 µs as "120 µs", and from 1000 on as "1.0 ms".
+func duration(usec float64) string {
+	if usec = shown(usec); usec < 1000 {
+		return rounded(usec, digits) + " µs"
+	}
+	return rounded(usec/1000, digits) + " ms"
+}
 
 func TestFiguresHaveTheDigitsThatTheyAreRoundedTo(t *testing.T) {
 	for _, f := range []struct{ got, want string }{
 		{thousands(12345), "12k"}, {thousands(9960), "10k"}, {thousands(1949), "1.9k"}, {thousands(996), "1.0k"}, {thousands(398), "400"},
 		{times(11.5), "12×"}, {times(9.96), "10×"}, {times(0.997), "1.0×"}, {times(0.0996), "0.10×"}, {rounded(7209, 3), "7210"},
 		{rounded(0, 2), "0"}, {milliseconds(304 * time.Microsecond), "0.30 ms"}, {milliseconds(99600 * time.Microsecond), "100 ms"},
+		{duration(999), "1.0 ms"}, {duration(994), "990 µs"}, {duration(6.04), "6.0 µs"}, {duration(34567), "35 ms"},
 	} {
 		if f.got != f.want {
 			t.Errorf("%s, want %s", f.got, f.want)

@@ -23,14 +23,28 @@ func publish(t *testing.T, written map[string]string) {
 		fmt.Printf("Not written to %s: that takes all rows, a second server by -valkey, five rounds and 100 ms.\n", docs)
 		return
 	}
-	if err := os.MkdirAll(docs, 0o755); err != nil {
+	old, err := os.ReadFile(docs + "bench.md")
+	if err != nil {
 		t.Fatal(err)
 	}
+	written["bench.md"] = withElsewhere(written["bench.md"], string(old))
 	for name, content := range written {
 		if err := os.WriteFile(docs+name, []byte(content), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
+}
+
+// elsewhere is the section of the document that another command measures.
+var elsewhere = regexp.MustCompile(`(?s)\n## What encryption costs\n.*?(\n## |$)`)
+
+// withElsewhere returns a report with that section as it was in the old document.
+func withElsewhere(report, old string) string {
+	at := elsewhere.FindStringSubmatchIndex(old)
+	if at == nil {
+		return report
+	}
+	return strings.Replace(report, "\n## All figures\n", old[at[0]:at[2]]+"\n## All figures\n", 1)
 }
 
 func report(on string, all []findings) string {
@@ -39,8 +53,8 @@ func report(on string, all []findings) string {
 
 Whole requests: load a session by its id, read one value, for a writing request change it, save. Each store is used through
 its own public API; all of them run in turn in one process, against one server on the same machine. Every figure is the
-median of %d rounds of %v, to two digits: the rounds differ by more than the third. A ratio is that of two medians, before they
-are rounded. Made by
+median of %d rounds of %v, to two digits: the rounds differ by about a tenth, and some by a quarter (± in the last table). A ratio is
+that of the figures beside it. Made by
 
 `+"```sh\n%s\n```"+`
 
@@ -176,7 +190,7 @@ func summary(b *strings.Builder, change bool, all []findings) {
 				b.WriteString(" |")
 			}
 			fmt.Fprintf(b, " %s", times(r.goal(f.server.ifeq)))
-			if r.ratio(this) < r.goal(f.server.ifeq) {
+			if shown(r.ratio(this)) < r.goal(f.server.ifeq) {
 				b.WriteString(", missed")
 			}
 			b.WriteString(" |\n")
@@ -200,8 +214,8 @@ renaming takes no longer, and half the network. Elsewhere it renames from %d KB 
 
 The price is what the safe save adds to SETEX, as a part of a whole writing request of this provider, by the command that it sends. At
 16 at once it is too high rather than too low, because there the provider sends commands together and the bare client does not; that
-of a pipeline is a part of a request at %d at once. Where it is negative, the rounds differ by more than the two commands.
-
+of a pipeline is a part of a request at %d at once. It is a difference of two figures that vary, so it is given to the nearest 5 %%, and
+"none" where it is less than the rounds differ by.
 `, renamedFrom>>10, pipelined, largeValue>>10, saveRow{batch: pipelined}.requests())
 	for _, f := range all {
 		var names []string // of all savers: a large session has them all
@@ -212,7 +226,6 @@ of a pipeline is a part of a request at %d at once. Where it is negative, the ro
 		}
 		fmt.Fprintf(b, "\n%s:\n\n| session | requests | %s | whole request | price |\n%s|\n", f.server.name,
 			strings.Join(names, " | "), strings.Repeat("|---", len(names)+4))
-		each := func(s series) string { return rounded(1e6/s.rate(), 2) + " µs" }
 		for _, r := range f.saves {
 			fmt.Fprintf(b, "| %s | %s |", r.name, r.load())
 			for _, name := range names {
@@ -221,17 +234,17 @@ of a pipeline is a part of a request at %d at once. Where it is negative, the ro
 					b.WriteString(" |")
 					continue
 				}
-				fmt.Fprintf(b, " %s", each(s))
+				fmt.Fprintf(b, " %s", duration(s.each()))
 				if name != setex {
-					fmt.Fprintf(b, " (%s)", times(r.taken[setex].ratio(s)))
+					fmt.Fprintf(b, " (%s)", times(shown(s.each())/shown(r.taken[setex].each())))
 				}
-				fmt.Fprintf(b, " [%s] |", rounded(r.server[name], 2))
+				fmt.Fprintf(b, " [%s] |", rounded(r.server[name], digits))
 			}
 			if r.request == nil {
 				b.WriteString(" | |\n")
 				continue
 			}
-			fmt.Fprintf(b, " %s | %.0f %% |\n", each(r.request), 100*r.price())
+			fmt.Fprintf(b, " %s | %s |\n", duration(r.request.each()), percent(r.price()))
 		}
 	}
 }
@@ -266,25 +279,21 @@ counted, and allocations were not, where a proxy in the process makes the server
 		fmt.Fprintf(b, `
 %s:
 
-| request | store | requests/s | ± | p50 µs | p99 µs | allocations | bytes | round trips |
+| request | store | requests/s | ± | p50 | p99 | allocations | bytes | round trips |
 |---|---|---|---|---|---|---|---|---|
 `, f.server.name)
 		for _, r := range f.results {
 			for _, name := range r.names {
 				s := r.taken[name]
-				near := func(figure func(sample) float64) string {
-					if r.far {
-						return ""
-					}
-					return rounded(s.median(figure), 3)
-				}
-				roundTrips := ""
+				allocs, bytes, roundTrips := "", "", ""
 				if r.far {
 					roundTrips = fmt.Sprintf("%.1f", s.median(func(s sample) float64 { return s.roundTrips }))
+				} else {
+					allocs = fmt.Sprintf("%.0f", s.median(func(s sample) float64 { return s.allocs }))
+					bytes = rounded(s.median(func(s sample) float64 { return s.bytes }), digits)
 				}
-				fmt.Fprintf(b, "| %v | %s | %s | %.0f %% | %s | %s | %s | %s | %s |\n", r, name, rounded(s.rate(), 3), 100*s.spread(),
-					rounded(microseconds(s.p50()), 3), rounded(microseconds(s.p99()), 3),
-					near(func(s sample) float64 { return s.allocs }), near(func(s sample) float64 { return s.bytes }), roundTrips)
+				fmt.Fprintf(b, "| %v | %s | %s | %.0f %% | %s | %s | %s | %s | %s |\n", r, name, rounded(s.rate(), digits), 100*s.spread(),
+					duration(microseconds(s.p50())), duration(microseconds(s.p99())), allocs, bytes, roundTrips)
 			}
 		}
 	}

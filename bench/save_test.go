@@ -9,6 +9,7 @@ import (
 	_ "embed"
 	"encoding/hex"
 	"fmt"
+	"math"
 	"os"
 	"slices"
 	"strconv"
@@ -198,7 +199,8 @@ type saveResult struct {
 	request series
 }
 
-// price is what the safe save adds to a SETEX, as a part of a whole request, by the command that the provider sends.
+// price is what the safe save adds to a SETEX, as a part of a whole request, by the command that the provider sends: of the times as
+// they are shown.
 func (r saveResult) price() float64 {
 	safe, ok := r.taken[setIfEq]
 	switch {
@@ -208,7 +210,15 @@ func (r saveResult) price() float64 {
 	default:
 		safe = r.taken[scriptRenames]
 	}
-	return (1/safe.rate() - 1/r.taken[setex].rate()) * r.request.rate()
+	return (shown(safe.each()) - shown(r.taken[setex].each())) / shown(r.request.each())
+}
+
+// percent writes a price, which is the difference of two figures that differ by as much from round to round, to the nearest 5 %.
+func percent(price float64) string {
+	if price < .025 {
+		return "none"
+	}
+	return fmt.Sprintf("%.0f %%", 5*math.Round(20*price))
 }
 
 // serverTime is how many µs the server has spent so far on some commands.
