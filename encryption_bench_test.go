@@ -91,25 +91,11 @@ func BenchmarkEncryption(b *testing.B) {
 				}
 			}
 			store.SessionRelease(ctx, nil)
-			return func() error {
-				store, err := p.SessionRead(ctx, id)
-				if err != nil {
-					return err
-				}
-				visits, ok := store.Get(ctx, "visits").(int)
-				if !ok {
-					return fmt.Errorf("visits = %v", store.Get(ctx, "visits"))
-				}
-				if write {
-					err = store.Set(ctx, "visits", visits+1)
-				}
-				store.SessionRelease(ctx, nil)
-				return err
-			}
+			return func() error { return oneRequest(ctx, p, id, write) }
 		}
 		for _, write := range []bool{false, true} {
 			for unit, spent := range map[string]func() time.Duration{"µs/op": wall, "cpu-µs/op": func() time.Duration { return processorTime(b) }} {
-				b.Run(fmt.Sprintf("%s/%d/%s", map[bool]string{false: "reading", true: "writing"}[write], size, unit), func(b *testing.B) {
+				b.Run(fmt.Sprintf("%s/%d/%s", kindOfRequest[write], size, unit), func(b *testing.B) {
 					inTurn(b, chunk, spent, unit, []string{"plain", "encrypted"}, request(plain, write), request(encrypted, write))
 				})
 			}

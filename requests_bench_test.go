@@ -88,6 +88,11 @@ func request(p *redis.Provider, id string, change bool) error {
 	if found, err := p.SessionExist(ctx, id); !found || err != nil {
 		return fmt.Errorf("SessionExist = %v, %w", found, err)
 	}
+	return oneRequest(ctx, p, id, change)
+}
+
+// oneRequest is request without the look before it.
+func oneRequest(ctx context.Context, p *redis.Provider, id string, change bool) error {
 	store, err := p.SessionRead(ctx, id)
 	if err != nil {
 		return err
