@@ -6,7 +6,7 @@ go 1.24
 
 require (
 	github.com/alicebob/miniredis/v2 v2.40.0
-	github.com/beego-session/redis v0.0.0
+	github.com/beego-session/redis v0.0.0-00010101000000-000000000000
 	github.com/beego/beego/v2 v2.0.0
 	github.com/redis/go-redis/v9 v9.19.0
 	github.com/redis/rueidis v1.0.69
