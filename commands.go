@@ -233,21 +233,20 @@ func (c *commands) check(ctx context.Context) error {
 			checks["master "+m.addr] = func() error { return ask(ctx, m.link, newAny("ping")) }
 		}
 	}
-	errs := make(chan error, len(checks))
+	errs := make([]error, len(checks))
+	var ended []<-chan outcome
 	for name, check := range checks {
-		go func() {
-			err := check()
-			if err != nil {
-				err = fmt.Errorf("%s: %w", name, err)
+		err := &errs[len(ended)]
+		ended = append(ended, started(ctx, func(context.Context) {
+			if *err = check(); *err != nil {
+				*err = fmt.Errorf("%s: %w", name, *err)
 			}
-			errs <- err
-		}()
+		}))
 	}
-	var err error
-	for range checks {
-		err = errors.Join(err, <-errs)
+	for _, one := range ended {
+		(<-one).share()
 	}
-	return err
+	return errors.Join(errs...)
 }
 
 // spread returns a key of no session for each master that can have sessions, by its address, and where they are not known one key.

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"net"
 	"os"
 	"slices"
@@ -93,9 +92,18 @@ type goRedis struct {
 
 func (g *goRedis) waits() bool { return true }
 
-// unfit says why sessions cannot be kept through the client, as far as its options tell.
-func (g *goRedis) unfit() error {
+// unfit says why sessions cannot be kept through the client of an application, as far as it tells.
+func unfit(l link) error {
+	if other, ok := l.(anotherMake); ok && other.Client == nil {
+		return errors.New("the application's client is nil")
+	}
+	g, ok := l.(*goRedis)
+	if !ok {
+		return nil
+	}
 	switch c := g.UniversalClient.(type) {
+	case nil:
+		return errors.New("the application's client is nil")
 	case *redis.Ring:
 		return errors.New("the application's client is a Ring, which spreads keys by itself: use a client of one server or a ClusterClient")
 	case *redis.ClusterClient:
@@ -199,10 +207,15 @@ func (f anotherMake) masters(ctx context.Context, addr string) ([]master, error)
 		return nil, lasting(ctx, left)
 	} else if err != nil {
 		return nil, lasting(ctx, err)
+	} else if len(clients) == 0 {
+		return nil, lost{errors.New("the application's client knows no master"), false}
 	}
 	var all []master
-	for addr := range maps.Keys(clients) {
-		all = append(all, master{addr, anotherMake{clients[addr]}})
+	for addr, client := range clients {
+		if client == nil {
+			return nil, fmt.Errorf("the application's client of the master at %s is nil", addr)
+		}
+		all = append(all, master{addr, anotherMake{client}})
 	}
 	return sorted(all), nil
 }

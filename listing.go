@@ -10,6 +10,7 @@ import (
 	"io"
 	"iter"
 	"strings"
+	"time"
 )
 
 // Sessions returns the ids of all sessions, in no particular order; with hash_ids, "sha256:" and the hash for those that are
@@ -109,7 +110,7 @@ func (b *backend) step(ctx context.Context, f func(context.Context) error) error
 func (b *backend) servers(ctx context.Context) ([]master, error) {
 	var found []master
 	err := b.step(ctx, func(ctx context.Context) (err error) {
-		found, err = b.commands.link.masters(ctx, b.addr)
+		found, err = b.commands.link.masters(limit(ctx, time.Now().Add(b.commands.timeLimit)), b.addr)
 		return err
 	})
 	if err != nil {

@@ -3,11 +3,18 @@
 package redis_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -22,20 +29,22 @@ type ownClient struct {
 	name string
 	kind string // of servers: standalone, sentinel or cluster
 
+	repeats bool // it sends again by itself what may have been executed, which a client must not
+
 	// connect returns what makes providers on one client, of the server, the Sentinels or nodes at some addresses.
 	connect func(t testing.TB, addrs []string) (own func() *redis.Provider, closeClient func())
 }
 
 var ownClients = []ownClient{
-	{"go-redis v7", "standalone", func(t testing.TB, addrs []string) (func() *redis.Provider, func()) {
+	{"go-redis v7", "standalone", false, func(t testing.TB, addrs []string) (func() *redis.Provider, func()) {
 		c := goredis.NewClient(&goredis.Options{Addr: addrs[0]})
 		return func() *redis.Provider { return redis.NewProvider(c) }, func() { _ = c.Close() }
 	}},
-	{"another make", "standalone", func(t testing.TB, addrs []string) (func() *redis.Provider, func()) {
+	{"another make", "standalone", false, func(t testing.TB, addrs []string) (func() *redis.Provider, func()) {
 		c := anotherMake{goredis.NewClient(&goredis.Options{Addr: addrs[0]})}
 		return func() *redis.Provider { return redis.NewProviderOn(c) }, func() { _ = c.Close() }
 	}},
-	{"another make, cluster", "cluster", func(t testing.TB, addrs []string) (func() *redis.Provider, func()) {
+	{"another make, cluster", "cluster", true, func(t testing.TB, addrs []string) (func() *redis.Provider, func()) {
 		c := client.New(client.Options{Mode: client.Cluster, Addrs: addrs})
 		nodes := c.(interface {
 			ForEachMaster(func(*goredis.Client) error) error
@@ -103,21 +112,24 @@ func (c ownClient) open(t *testing.T, config string, addrs ...string) *redis.Pro
 	return configure(t, own(), config, life)
 }
 
+// starts has servers of each kind.
+var starts = map[string]func(t *testing.T) (addrs []string, raw goredis.UniversalClient){
+	"standalone": func(t *testing.T) ([]string, goredis.UniversalClient) {
+		s := redistest.Start(t)
+		return []string{s.Addr()}, s.Client()
+	},
+	"sentinel": func(t *testing.T) ([]string, goredis.UniversalClient) {
+		s := redistest.StartSentinel(t, redistest.SentinelOptions{})
+		return s.Addrs(), s.Master().Client()
+	},
+	"cluster": func(t *testing.T) ([]string, goredis.UniversalClient) {
+		c := redistest.StartCluster(t, redistest.ClusterOptions{NoReplicas: true})
+		return c.Addrs(), rawClient(t, client.Options{Mode: client.Cluster, Addrs: c.Addrs()})
+	},
+}
+
 func TestTheSuiteOnAnApplicationsClient(t *testing.T) {
-	for kind, start := range map[string]func(t *testing.T) (addrs []string, raw goredis.UniversalClient){
-		"standalone": func(t *testing.T) ([]string, goredis.UniversalClient) {
-			s := redistest.Start(t)
-			return []string{s.Addr()}, s.Client()
-		},
-		"sentinel": func(t *testing.T) ([]string, goredis.UniversalClient) {
-			s := redistest.StartSentinel(t, redistest.SentinelOptions{})
-			return s.Addrs(), s.Master().Client()
-		},
-		"cluster": func(t *testing.T) ([]string, goredis.UniversalClient) {
-			c := redistest.StartCluster(t, redistest.ClusterOptions{NoReplicas: true})
-			return c.Addrs(), rawClient(t, client.Options{Mode: client.Cluster, Addrs: c.Addrs()})
-		},
-	} {
+	for kind, start := range starts {
 		forEachOwnClient(t, kind, func(t *testing.T, c ownClient) {
 			addrs, raw := start(t)
 			captureLog(t)
@@ -129,31 +141,88 @@ func TestTheSuiteOnAnApplicationsClient(t *testing.T) {
 	}
 }
 
-// primed has a server know the scripts, so that the next call of each is executed.
-func (s *site) primed() {
-	s.Helper()
-	id := s.create("n", 0)
-	s.change(id, "n", 1)
-	if _, err := s.SessionRegenerate(ctx, id, newID()); err != nil {
-		s.Fatal(err)
+// stretch is the servers of a kind, behind a network that fails as it is told to.
+type stretch struct {
+	addrs   []string // on this side of the network
+	servers []*redistest.Server
+	proxies []*redistest.ProxyT
+	raw     goredis.UniversalClient
+}
+
+// startStretch starts servers that know all scripts, so that the first call of each is executed.
+func startStretch(t *testing.T, kind string) *stretch {
+	all := new(stretch)
+	if kind == "standalone" {
+		s := redistest.Start(t)
+		all.servers, all.raw = []*redistest.Server{s}, s.Client()
+	} else {
+		c := redistest.StartCluster(t, redistest.ClusterOptions{NoReplicas: true})
+		all.servers, all.raw = c.Nodes(), rawClient(t, client.Options{Mode: client.Cluster, Addrs: c.Addrs()})
+	}
+	scripts, _ := filepath.Glob("*.lua")
+	for _, s := range all.servers {
+		network := redistest.Proxy(t, s.Addr())
+		all.addrs, all.proxies = append(all.addrs, network.Addr()), append(all.proxies, network)
+		for _, script := range scripts {
+			source, err := os.ReadFile(script)
+			if err := cmp.Or(err, s.Client().ScriptLoad(string(source)).Err()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if kind == "cluster" {
+			_, port, _ := net.SplitHostPort(network.Addr())
+			if err := s.Client().ConfigSet("cluster-announce-port", port).Err(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if kind != "cluster" {
+		return all
+	}
+	await(t, "the nodes to tell where the network has them", func() bool {
+		return !slices.ContainsFunc(all.servers, func(s *redistest.Server) bool {
+			nodes, err := s.Client().ClusterNodes().Result()
+			return err != nil || slices.ContainsFunc(all.addrs, func(addr string) bool { return !strings.Contains(nodes, addr) })
+		})
+	})
+	return all
+}
+
+func (s *stretch) loseReply(text string, meanwhile func()) {
+	for _, network := range s.proxies {
+		network.LoseReply(text, meanwhile)
+	}
+}
+
+func (s *stretch) calls(command string) (n int) {
+	for _, server := range s.servers {
+		n += server.Calls()[command]
+	}
+	return n
+}
+
+// forEachStretch runs a test for the clients of a server and of a cluster, each behind such a network.
+func forEachStretch(t *testing.T, f func(t *testing.T, c ownClient, s *stretch)) {
+	for _, kind := range []string{"standalone", "cluster"} {
+		forEachOwnClient(t, kind, func(t *testing.T, c ownClient) { f(t, c, startStretch(t, kind)) })
 	}
 }
 
 // Who repeats a command must know whether it may have been executed, so that the client does not.
 func TestAnApplicationsClientSendsNothingTwice(t *testing.T) {
-	forEachOwnClient(t, "standalone", func(t *testing.T, c ownClient) {
-		s := redistest.Start(t)
-		network := redistest.Proxy(t, s.Addr())
-		p := c.open(t, `{"max_retries":-1,"outage_time":"0s","sharded":false}`, network.Addr())
+	forEachStretch(t, func(t *testing.T, c ownClient, s *stretch) {
+		if c.repeats {
+			t.Skip("it does")
+		}
+		p := c.open(t, `{"max_retries":-1,"outage_time":"0s","sharded":false}`, s.addrs...)
 		told := make(chan redis.Failure, 10)
 		p.OnError(func(_ context.Context, f redis.Failure) { told <- f })
-		site := &site{T: t, raw: s.Client(), Provider: p}
-		site.primed()
+		site := &site{T: t, raw: s.raw, Provider: p}
 		id := site.create("n", 0)
 		store := site.read(p, id)
 		set(t, store, "n", 1)
-		before := s.Calls()["evalsha"]
-		network.LoseReply(id, func() {})
+		before := s.calls("evalsha")
+		s.loseReply(id, func() {})
 		store.SessionRelease(ctx, nil)
 		select {
 		case f := <-told:
@@ -163,7 +232,7 @@ func TestAnApplicationsClientSendsNothingTwice(t *testing.T) {
 		default:
 			t.Error("nobody is told that the reply was lost")
 		}
-		if n := s.Calls()["evalsha"] - before; n != 1 {
+		if n := s.calls("evalsha") - before; n != 1 {
 			t.Errorf("the save was sent %d times", n)
 		}
 		await(t, "the client to be connected again", func() bool { _, err := p.SessionExist(ctx, id); return err == nil })
@@ -172,15 +241,12 @@ func TestAnApplicationsClientSendsNothingTwice(t *testing.T) {
 }
 
 func TestASaveThroughAnApplicationsClientIsDoneOnce(t *testing.T) {
-	forEachOwnClient(t, "standalone", func(t *testing.T, c ownClient) {
-		s := redistest.Start(t)
-		network := redistest.Proxy(t, s.Addr())
-		p, other := c.open(t, "", network.Addr()), open(t, s.Addr(), life)
+	forEachStretch(t, func(t *testing.T, c ownClient, s *stretch) {
+		p, other := c.open(t, "", s.addrs...), configure(t, redis.NewProvider(s.raw), "", life)
 		for _, provider := range []*redis.Provider{p, other} {
 			provider.MergeKey("n", redis.Sum)
 		}
-		site := &site{T: t, raw: s.Client(), Provider: p}
-		site.primed()
+		site := &site{T: t, raw: s.raw, Provider: p}
 		add := func(p *redis.Provider, id string, n int) {
 			store := site.read(p, id)
 			set(t, store, "n", store.Get(ctx, "n").(int)+n)
@@ -189,26 +255,32 @@ func TestASaveThroughAnApplicationsClientIsDoneOnce(t *testing.T) {
 		id := site.create("n", 0)
 		store := site.read(p, id)
 		set(t, store, "n", 1)
-		network.LoseReply(id, func() { add(other, id, 10) })
+		s.loseReply(id, func() { add(other, id, 10) })
 		store.SessionRelease(ctx, nil)
 		site.holds(id, "n", 11)
 
 		next := newID()
-		network.LoseReply(next, func() { add(other, next, 100) })
+		want := 11
+		s.loseReply(next, func() {
+			if there, _ := other.SessionExist(ctx, next); there { // in a cluster what is first sent may be a look
+				want = 111
+				add(other, next, 100)
+			}
+		})
 		moved, err := p.SessionRegenerate(ctx, id, next)
 		if err != nil {
 			t.Fatal(err)
 		}
 		site.gone(id)
-		site.holds(next, "n", 111)
-		network.LoseReply(next, func() {})
+		site.holds(next, "n", want)
+		s.loseReply(next, func() {})
 		if err := p.SessionDestroy(ctx, next); err != nil {
 			t.Error(err)
 		}
 		set(t, moved, "n", 5)
 		moved.SessionRelease(ctx, nil)
 		site.gone(next)
-		if p.Stats().Retries == 0 {
+		if p.Stats().Retries == 0 && !c.repeats {
 			t.Error("nothing was repeated")
 		}
 	})
@@ -280,20 +352,70 @@ func TestAnApplicationsClientGoesOnAfterARestart(t *testing.T) {
 	})
 }
 
-func TestAClosedClientIsSaidToBeClosed(t *testing.T) {
-	forEachOwnClient(t, "standalone", func(t *testing.T, c ownClient) {
-		s := redistest.Start(t)
-		own, closeClient := c.connect(t, []string{s.Addr()})
-		p := configure(t, own(), "", life)
-		closeClient()
-		begun := time.Now()
-		if _, err := p.SessionRead(ctx, newID()); !errors.Is(err, redis.ErrClosed) {
-			t.Errorf("SessionRead: %v", err)
+// What waits for a master that hangs goes on at its successor, also where the client cuts it off then.
+func TestRequestsToAMasterThatHangsGoOnAtItsSuccessorThroughAnApplicationsClient(t *testing.T) {
+	forEachOwnClient(t, "sentinel", func(t *testing.T, c ownClient) {
+		s := redistest.StartSentinel(t, redistest.SentinelOptions{})
+		captureLog(t)
+		p := c.open(t, `{"outage_time":"20s","read_timeout":"10s","write_timeout":"10s"}`, s.Addrs()...)
+		site := &site{T: t, raw: s.Master().Client(), Provider: p}
+		var ids []string
+		for range 20 {
+			ids = append(ids, site.create("n", 0))
 		}
-		if took := time.Since(begun); took > time.Second {
-			t.Errorf("that took %v", took)
+		s.Master().AwaitReplica()
+		s.Master().Pause()
+		var wg sync.WaitGroup
+		for _, id := range ids {
+			wg.Add(1)
+			go func() {
+				defer wg.Done()
+				store, err := p.SessionRead(ctx, id)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				_ = store.Set(ctx, "n", 1)
+				store.SessionRelease(ctx, nil)
+			}()
+		}
+		wg.Wait()
+		site.raw = s.Replica().Client()
+		for _, id := range ids {
+			site.holds(id, "n", 1)
 		}
 	})
+}
+
+func TestAClosedClientIsSaidToBeClosed(t *testing.T) {
+	for kind, start := range starts {
+		forEachOwnClient(t, kind, func(t *testing.T, c ownClient) {
+			addrs, _ := start(t)
+			own, closeClient := c.connect(t, addrs)
+			p := configure(t, own(), "", life)
+			closeClient()
+			begun := time.Now()
+			var err error
+			await(t, "the client to be closed", func() bool { // which rueidis does in the background, in a cluster
+				_, err = p.SessionRead(ctx, newID())
+				return err != nil
+			})
+			if !errors.Is(err, redis.ErrClosed) {
+				t.Errorf("SessionRead: %v", err)
+			}
+			for _, err := range p.Sessions(ctx) {
+				if !errors.Is(err, redis.ErrClosed) {
+					t.Errorf("Sessions: %v", err)
+				}
+			}
+			if err := p.Check(); !errors.Is(err, redis.ErrClosed) {
+				t.Errorf("Check: %v", err)
+			}
+			if took := time.Since(begun); took > time.Second {
+				t.Errorf("that took %v", took)
+			}
+		})
+	}
 }
 
 func TestRequestsGoOnThroughAnApplicationsClientWhile(t *testing.T) {
@@ -349,6 +471,166 @@ func TestRepliesThatAreNotCountedRightAreNobodys(t *testing.T) {
 		want := fmt.Sprintf("has %d replies to %d commands", 3+by, 3)
 		if _, err := p.SessionRead(ctx, newID()); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("SessionRead: %v, want %q", err, want)
+		}
+	}
+}
+
+// clientFuncs is a client of another make whose methods are functions.
+type clientFuncs struct {
+	pipeline func(ctx context.Context, commands []redis.Command) []redis.Reply
+	masters  func(ctx context.Context) (map[string]redis.Client, error)
+}
+
+func (c clientFuncs) Pipeline(ctx context.Context, commands []redis.Command) []redis.Reply {
+	return c.pipeline(ctx, commands)
+}
+
+func (c clientFuncs) Masters(ctx context.Context) (map[string]redis.Client, error) {
+	return c.masters(ctx)
+}
+
+// Nobody may be told of no sessions where they are not known, and nobody is kept waiting.
+func TestMastersThatAreNotKnownAreNoEmptyCluster(t *testing.T) {
+	s := redistest.Start(t)
+	own := goredis.NewClient(&goredis.Options{Addr: s.Addr()})
+	defer own.Close()
+	for name, test := range map[string]struct {
+		masters func(ctx context.Context) (map[string]redis.Client, error)
+		want    error
+	}{
+		"none": {func(context.Context) (map[string]redis.Client, error) { return nil, nil }, redis.ErrUnreachable},
+		"without": {func(context.Context) (map[string]redis.Client, error) {
+			return map[string]redis.Client{"one": nil}, nil
+		}, nil},
+		"too late": {func(context.Context) (map[string]redis.Client, error) { select {} }, redis.ErrUnreachable},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := redis.NewProviderOn(clientFuncs{anotherMake{own}.Pipeline, test.masters})
+			config := `{"outage_time":"0s","dial_timeout":"1s","read_timeout":"200ms","write_timeout":"200ms"}`
+			if err := p.SessionInit(ctx, life, config); err != nil {
+				t.Fatal(err)
+			}
+			told := make(chan redis.Failure, 10)
+			p.OnError(func(_ context.Context, f redis.Failure) { told <- f })
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				if n := p.SessionAll(ctx); n != 0 {
+					t.Errorf("SessionAll = %d", n)
+				}
+			}()
+			select {
+			case f := <-told:
+				if test.want != nil && !errors.Is(f.Err, test.want) {
+					t.Errorf("SessionAll tells of %v", f.Err)
+				}
+			case <-time.After(5 * time.Second):
+				t.Error("SessionAll tells of nothing")
+				return
+			}
+			<-done
+			if err := p.Check(); err == nil || test.want != nil && !errors.Is(err, test.want) {
+				t.Errorf("Check: %v", err)
+			}
+		})
+	}
+}
+
+// ending is how f ends its goroutine: "panic", "exit" or "return".
+func ending(f func()) string {
+	end := make(chan string)
+	go func() {
+		how := "exit"
+		defer func() {
+			if recover() != nil {
+				how = "panic"
+			}
+			end <- how
+		}()
+		f()
+		how = "return"
+	}()
+	select {
+	case how := <-end:
+		return how
+	case <-time.After(10 * time.Second):
+		return "never"
+	}
+}
+
+// A client that panics, or ends its goroutine, does that to the caller: a process must not end by it that would else go on.
+func TestAClientThatPanicsDoesSoInItsCaller(t *testing.T) {
+	s := redistest.Start(t)
+	own := goredis.NewClient(&goredis.Options{Addr: s.Addr()})
+	defer own.Close()
+	for want, end := range map[string]func(){"panic": func() { panic("on purpose") }, "exit": runtime.Goexit} {
+		var ends atomic.Bool
+		c := clientFuncs{func(ctx context.Context, commands []redis.Command) []redis.Reply {
+			if ends.Load() {
+				end()
+			}
+			return anotherMake{own}.Pipeline(ctx, commands)
+		}, func(context.Context) (map[string]redis.Client, error) {
+			return map[string]redis.Client{"one": anotherMake{own}}, nil
+		}}
+		p := configure(t, redis.NewProviderOn(c), "", life)
+		ends.Store(true)
+		for name, f := range map[string]func(){
+			"SessionExist": func() { _, _ = p.SessionExist(ctx, newID()) },
+			"Check":        func() { _ = p.Check() },
+		} {
+			if got := ending(f); got != want {
+				t.Errorf("%s: %s, want %s", name, got, want)
+			}
+		}
+	}
+}
+
+// What ends the look for whether a server is back must not keep it from being found.
+func TestAnOutageEndsAlsoWhereAClientPanics(t *testing.T) {
+	for name, end := range map[string]func(){"panic": func() { panic("on purpose") }, "exit": runtime.Goexit} {
+		t.Run(name, func(t *testing.T) {
+			s := redistest.Start(t)
+			network := redistest.Proxy(t, s.Addr())
+			own := goredis.NewClient(&goredis.Options{Addr: network.Addr(), MaxRetries: -1})
+			defer own.Close()
+			var down, ended atomic.Bool
+			c := pipeline(func(ctx context.Context, commands []redis.Command) []redis.Reply {
+				if down.Load() && strings.EqualFold(commands[0].Args[0], "exists") {
+					ended.Store(true)
+					end()
+				}
+				return anotherMake{own}.Pipeline(ctx, commands)
+			})
+			p := configure(t, redis.NewProviderOn(c), `{"outage_time":"100ms"}`, life)
+			down.Store(true)
+			network.Refuse(true)
+			network.CutAll()
+			await(t, "the look for whether the server is back", func() bool {
+				_, _ = p.SessionRead(ctx, newID())
+				return ended.Load()
+			})
+			time.Sleep(1500 * time.Millisecond) // longer than such a look may take
+			down.Store(false)
+			network.Refuse(false)
+			await(t, "the server to serve", func() bool {
+				_, err := p.SessionExist(ctx, newID())
+				return err == nil
+			})
+		})
+	}
+}
+
+type pipeline func(ctx context.Context, commands []redis.Command) []redis.Reply
+
+func (p pipeline) Pipeline(ctx context.Context, commands []redis.Command) []redis.Reply {
+	return p(ctx, commands)
+}
+
+func TestAProviderWithoutAClientSaysSo(t *testing.T) {
+	for _, p := range []*redis.Provider{redis.NewProvider(nil), redis.NewProviderOn(nil)} {
+		if err := p.SessionInit(ctx, life, ""); err == nil || !strings.Contains(err.Error(), "is nil") {
+			t.Errorf("SessionInit: %v", err)
 		}
 	}
 }

@@ -100,10 +100,8 @@ func (p *Provider) SessionInit(ctx context.Context, maxlifetime int64, cfg strin
 		return errors.New("session/redis: configuration: the application brought its own client, so nothing can be configured that " +
 			"says how to reach Redis, but max_retries, outage_time, sharded and the time limits")
 	}
-	if on, ok := p.own.(*goRedis); ok {
-		if err := on.unfit(); err != nil {
-			return fmt.Errorf("session/redis: %w", err)
-		}
+	if err := unfit(p.own); err != nil {
+		return fmt.Errorf("session/redis: %w", err)
 	}
 	for _, warning := range warnings {
 		session.SLogger.Println("session/redis: " + warning)

@@ -258,33 +258,45 @@ func apart(ctx context.Context, f func(ctx context.Context)) error {
 	if deadline, ok := ctx.Deadline(); ok {
 		inner = limit(ctx, deadline)
 	}
-	type outcome struct {
-		panicked any
-		returned bool
+	select {
+	case o := <-started(inner, f):
+		o.share()
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
-	sent := make(chan outcome, 1)
+}
+
+// outcome is how a function has ended.
+type outcome struct {
+	panicked any
+	returned bool
+}
+
+// started runs f in a goroutine of its own.
+func started(ctx context.Context, f func(ctx context.Context)) <-chan outcome {
+	ended := make(chan outcome, 1)
 	go func() {
 		var o outcome
 		defer func() {
 			if !o.returned {
 				o.panicked = recover()
 			}
-			sent <- o
+			ended <- o
 		}()
-		f(inner)
+		f(ctx)
 		o.returned = true
 	}()
-	select {
-	case o := <-sent:
-		switch {
-		case o.panicked != nil:
-			panic(o.panicked)
-		case !o.returned:
-			runtime.Goexit()
-		}
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
+	return ended
+}
+
+// share ends the goroutine of its caller like that of the function, unless that has returned.
+func (o outcome) share() {
+	switch {
+	case o.panicked != nil:
+		panic(o.panicked)
+	case !o.returned:
+		runtime.Goexit()
 	}
 }
 

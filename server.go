@@ -100,17 +100,21 @@ func (h *health) probe(l link, gate *gate, key string, since time.Time, cause er
 	if !h.probing.CompareAndSwap(false, true) {
 		return
 	}
-	look := func() (err error) {
-		defer func() { _ = recover() }() // a hook of the application that panics shall do so in its callers
-		return ask(within(limit), l, newInt("exists", key))
+	answer := make(chan error, 1)
+	look := func() {
+		var err error
+		defer func() {
+			_ = recover() // a client of the application that panics, or ends its goroutine, shall do so in its callers
+			answer <- err
+		}()
+		err = ask(within(limit), l, newInt("exists", key))
 	}
 	go func() {
 		defer h.probing.Store(false)
 		defer h.serves(false)
-		answer := make(chan error, 1)
 		for {
 			asked := sinceStart()
-			go func() { answer <- look() }()
+			go look()
 			var err error
 			select {
 			case err = <-answer:

@@ -39,7 +39,7 @@ func init() {
 }
 
 func onGoRedis(name, kind string, open func(addrs []string) goredisv9.UniversalClient) ownClient {
-	return ownClient{name, kind, func(t testing.TB, addrs []string) (func() *redis.Provider, func()) {
+	return ownClient{name, kind, false, func(t testing.TB, addrs []string) (func() *redis.Provider, func()) {
 		c := open(addrs)
 		return func() *redis.Provider {
 			p, err := goredis.NewProvider(c)
@@ -52,7 +52,7 @@ func onGoRedis(name, kind string, open func(addrs []string) goredisv9.UniversalC
 }
 
 func onRueidis(name, kind string, o rueidisclient.ClientOption) ownClient {
-	return ownClient{name, kind, func(t testing.TB, addrs []string) (func() *redis.Provider, func()) {
+	return ownClient{name, kind, false, func(t testing.TB, addrs []string) (func() *redis.Provider, func()) {
 		o := o
 		o.InitAddress = addrs
 		c, err := rueidisclient.NewClient(o)
