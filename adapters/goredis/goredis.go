@@ -29,10 +29,12 @@ import (
 // application's to close. Its configuration is that of sessions.NewProvider. It is an error where the client shards by itself, or
 // reads from replicas, which may not have what was just saved.
 func NewProvider(c redis.UniversalClient) (*sessions.Provider, error) {
-	switch c := c.(type) {
-	case *redis.Ring:
+	switch c := c.(type) { // by their methods, which what an application has around one has as well
+	case nil:
+		return nil, errors.New("session/redis: the client is nil")
+	case interface{ Options() *redis.RingOptions }:
 		return nil, errors.New("session/redis: a Ring spreads keys by itself: use a ClusterClient, or a client of one server")
-	case *redis.ClusterClient:
+	case nodes:
 		if o := c.Options(); o.ReadOnly || o.RouteByLatency || o.RouteRandomly {
 			return nil, errors.New("session/redis: the client reads from replicas, which may not have what was just saved: give it " +
 				"neither ReadOnly nor RouteByLatency nor RouteRandomly")
@@ -40,6 +42,14 @@ func NewProvider(c redis.UniversalClient) (*sessions.Provider, error) {
 		return sessions.NewProviderOn(cluster{client{c}, c}), nil
 	}
 	return sessions.NewProviderOn(client{c}), nil
+}
+
+// nodes is a ClusterClient.
+type nodes interface {
+	redis.UniversalClient
+	Options() *redis.ClusterOptions
+	ForEachMaster(ctx context.Context, f func(ctx context.Context, node *redis.Client) error) error
+	ReloadState(ctx context.Context)
 }
 
 type client struct{ redis.UniversalClient }
@@ -77,7 +87,7 @@ func (c client) Pipeline(ctx context.Context, commands []sessions.Command) []ses
 // cluster is a client of a cluster.
 type cluster struct {
 	client
-	nodes *redis.ClusterClient
+	nodes nodes
 }
 
 // Pipeline is that of sessions.Client. Where a connection fails the client looks for a new master, which it does by itself after

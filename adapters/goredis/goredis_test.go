@@ -16,12 +16,24 @@ import (
 func TestAClientThatCannotKeepSessionsIsRefused(t *testing.T) {
 	for want, c := range map[string]redis.UniversalClient{
 		"reads from replicas":    redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{"127.0.0.1:1"}, RouteByLatency: true}),
+		"is nil":                 nil,
 		"spreads keys by itself": redis.NewRing(&redis.RingOptions{Addrs: map[string]string{"one": "127.0.0.1:1"}}),
 	} {
 		if _, err := goredis.NewProvider(c); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("NewProvider: %v, want %q", err, want)
 		}
-		_ = c.Close()
+		if c != nil {
+			_ = c.Close()
+		}
+	}
+}
+
+// What an application has around a client is taken for what it is around.
+func TestAClusterClientWithSomethingAroundItIsOne(t *testing.T) {
+	traced := struct{ *redis.ClusterClient }{redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{"127.0.0.1:1"}, ReadOnly: true})}
+	defer traced.Close()
+	if _, err := goredis.NewProvider(traced); err == nil || !strings.Contains(err.Error(), "reads from replicas") {
+		t.Errorf("NewProvider: %v", err)
 	}
 }
 

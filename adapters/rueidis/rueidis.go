@@ -4,8 +4,9 @@
 //
 //	SessionProvider = mine
 //
-// The client must not send commands to replicas (ReplicaOnly, SendToReplicas), which may not have what was just saved. It repeats
-// none of a session, whatever its DisableRetry. The time limit of an operation is that of the provider's configuration. The
+// The client must not send commands to replicas (ReplicaOnly, SendToReplicas), which may not have what was just saved, and
+// ConnLifetime must be 0: what waits for a reply when the time of its connection is over is sent again without a word, and may have
+// been executed. Else it repeats none of a session, whatever its DisableRetry. The time limit of an operation is that of the provider's configuration. The
 // rights that a user of the server needs are those in docs/configuration.md, and what rueidis needs by itself.
 package rueidis
 
@@ -17,6 +18,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 
 	sessions "github.com/beego-session/redis"
 	"github.com/redis/rueidis"
@@ -26,12 +28,15 @@ import (
 // sessions.NewProvider.
 func NewProvider(c rueidis.Client) *sessions.Provider {
 	if c.Mode() == rueidis.ClientModeCluster {
-		return sessions.NewProviderOn(cluster{client{c}})
+		return sessions.NewProviderOn(cluster{client{c, c}})
 	}
-	return sessions.NewProviderOn(client{c})
+	return sessions.NewProviderOn(client{c, c})
 }
 
-type client struct{ rueidis.Client }
+type client struct {
+	rueidis.Client
+	whole rueidis.Client // the application's, of which this may be a node
+}
 
 // Pipeline is that of sessions.Client. The client repeats nothing but what is marked as read-only, which no such command is.
 func (c client) Pipeline(ctx context.Context, commands []sessions.Command) []sessions.Reply {
@@ -46,12 +51,13 @@ func (c client) Pipeline(ctx context.Context, commands []sessions.Command) []ses
 	}
 	results := c.DoMulti(ctx, built...)
 	replies := make([]sessions.Reply, len(results))
+	known := c.knows(ctx)
 	for i, result := range results {
 		value, err := result.ToAny()
 		if rueidis.IsRedisNil(err) {
 			value, err = nil, nil
 		}
-		replies[i] = sessions.Reply{Value: value, Err: known(err)}
+		replies[i] = sessions.Reply{Value: value, Err: known(err, commands[i].Args[0])}
 	}
 	return replies
 }
@@ -64,7 +70,7 @@ type cluster struct{ client }
 func (c cluster) Masters(ctx context.Context) (map[string]sessions.Client, error) {
 	ranges, err := c.Do(ctx, c.B().ClusterSlots().Build()).ToArray()
 	if err != nil {
-		return nil, fmt.Errorf("CLUSTER SLOTS: %w", known(err))
+		return nil, fmt.Errorf("CLUSTER SLOTS: %w", c.knows(ctx)(err, "CLUSTER"))
 	}
 	nodes, all := c.Nodes(), map[string]sessions.Client{}
 	for _, r := range ranges {
@@ -75,7 +81,7 @@ func (c cluster) Masters(ctx context.Context) (map[string]sessions.Client, error
 		found := false
 		for at, node := range nodes {
 			if at == addr || strings.HasPrefix(addr, ":") && strings.HasSuffix(at, addr) {
-				all[at], found = client{node}, true
+				all[at], found = client{node, c.whole}, true
 			}
 		}
 		if !found {
@@ -109,20 +115,27 @@ type reply string
 func (r reply) Error() string { return string(r) }
 func (reply) RedisError()     {}
 
-// code is what a server's error begins with, unless it is "ERR", which the client cuts off.
+// code is what a server's error begins with, unless it is "ERR", which the client cuts off. Behind that there may be the command.
 var code = regexp.MustCompile("^[A-Z][A-Z0-9_]+( |$)")
 
-// known is an error as the provider knows it.
-func known(err error) error {
-	var own *rueidis.RedisError
-	switch {
-	case errors.As(err, &own):
-		if text := own.Error(); !code.MatchString(text) {
-			return reply("ERR " + text)
+// knows returns what makes an error one that the provider knows. The client calls itself closed also where it has given up a connection
+// alone, as that to a master that has a successor.
+func (c client) knows(ctx context.Context) func(err error, command string) error {
+	closed := sync.OnceValue(func() bool {
+		return errors.Is(c.whole.Do(ctx, c.whole.B().Ping().Build()).Error(), rueidis.ErrClosing)
+	})
+	return func(err error, command string) error {
+		var own *rueidis.RedisError
+		switch {
+		case errors.As(err, &own):
+			text := own.Error()
+			if first := strings.TrimSpace(code.FindString(text)); first == "" || strings.EqualFold(first, command) {
+				text = "ERR " + text
+			}
+			return reply(text)
+		case errors.Is(err, rueidis.ErrClosing) && closed():
+			return fmt.Errorf("%w: %w", sessions.ErrClosed, err)
 		}
-		return reply(own.Error())
-	case errors.Is(err, rueidis.ErrClosing):
-		return fmt.Errorf("%w: %w", sessions.ErrClosed, err)
+		return err
 	}
-	return err
 }

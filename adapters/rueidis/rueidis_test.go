@@ -1,6 +1,7 @@
 package rueidis_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"log"
@@ -48,6 +49,37 @@ func TestAServersErrorsAreKnown(t *testing.T) {
 	s.Client().LPush("list", "no session")
 	if _, err := p.SessionRead(ctx, "list"); err == nil || !strings.Contains(err.Error(), "WRONGTYPE") {
 		t.Errorf("SessionRead of a list: %v", err)
+	}
+}
+
+// What remains of "ERR EVALSHA is disabled" begins like a code.
+func TestARefusalThatNamesTheCommandIsKnown(t *testing.T) {
+	ctx := context.Background()
+	s := redistest.Start(t)
+	network := redistest.Proxy(t, s.Addr())
+	network.Meddle(func(request []byte) *redistest.Fault {
+		if !bytes.Contains(bytes.ToUpper(request), []byte("EVALSHA")) {
+			return nil
+		}
+		return &redistest.Fault{Answer: "ERR EVALSHA is disabled"}
+	})
+	c, err := client.NewClient(client.ClientOption{InitAddress: []string{network.Addr()}, ForceSingleClient: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	p := rueidis.NewProvider(c)
+	if err := p.SessionInit(ctx, 60, `{"sharded":false}`); err != nil {
+		t.Fatal(err)
+	}
+	p.OnError(func(_ context.Context, f sessions.Failure) { t.Error(f.Err) })
+	store, err := p.SessionRead(ctx, "0123456789abcdef")
+	if err != nil {
+		t.Fatal(err)
+	}
+	store.SessionRelease(ctx, nil)
+	if found, err := p.SessionExist(ctx, "0123456789abcdef"); !found || err != nil {
+		t.Errorf("the session is not saved: %v", err)
 	}
 }
 
