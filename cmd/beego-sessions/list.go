@@ -82,7 +82,7 @@ func (t *tool) list(ctx context.Context, _ string) error {
 
 // more says that not all is shown.
 func (t *tool) more() {
-	fmt.Fprintf(t.stderr, "There are more than these %d: -n 0 shows all.\n", t.options.n)
+	fmt.Fprintf(t.stderr, "There are more than %d: -n 0 shows all.\n", t.options.n)
 }
 
 func (t *tool) count(ctx context.Context, _ string) error {

@@ -196,7 +196,7 @@ func TestSessionsAreListedCountedShownAndEnded(t *testing.T) {
 			if n := strings.Count(list.stdout, "\n"); n != 6 || !regexp.MustCompile(`(?m)^`+all[3][:6]+`… +\d+s +(59m|1h00m) +\d+ B  bob$`).MatchString(list.stdout) {
 				t.Errorf("list:\n%s", list.stdout)
 			}
-			run("list", "-n", "2", "-config", config).wants(t, 0, "more than these 2")
+			run("list", "-n", "2", "-config", config).wants(t, 0, "more than 2")
 			whole := run("list", "-ids", "-config", config)
 			for _, id := range all {
 				list.wants(t, 0, id[:6]+"…", "not", id)
