@@ -634,3 +634,68 @@ func TestAProviderWithoutAClientSaysSo(t *testing.T) {
 		}
 	}
 }
+
+// A client of a cluster sends a command to where its first key is, and the others must be there too. The server tells which these are.
+func TestACommandNamesItsFirstKey(t *testing.T) {
+	s := redistest.Start(t)
+	own := goredis.NewClient(&goredis.Options{Addr: s.Addr()})
+	defer own.Close()
+	tag := func(key string) string { // what chooses the slot
+		if _, behind, found := strings.Cut(key, "{"); found {
+			key, _, _ = strings.Cut(behind, "}")
+		}
+		return key
+	}
+	check := func(c redis.Command) {
+		ask := []any{"command", "getkeys"}
+		for _, arg := range c.Args {
+			ask = append(ask, arg)
+		}
+		reply, err := own.Do(ask...).Result()
+		keys, _ := reply.([]any)
+		switch {
+		case len(keys) == 0 && c.Key != 0:
+			t.Errorf("%s has no key (%v), but names %d", c.Args[0], err, c.Key)
+		case len(keys) > 0 && (c.Key == 0 || c.Args[c.Key] != keys[0]):
+			t.Errorf("%s has the key %v, but names %d", c.Args[0], keys[0], c.Key)
+		}
+		for _, key := range keys {
+			if tag(key.(string)) != tag(keys[0].(string)) {
+				t.Errorf("%s has keys of several slots: %v", c.Args[0], keys)
+			}
+		}
+	}
+	for _, scripts := range []bool{true, false} {
+		one := pipeline(func(ctx context.Context, commands []redis.Command) []redis.Reply {
+			for i, c := range commands {
+				if check(c); !scripts && strings.HasPrefix(c.Args[0], "eval") {
+					commands[i].Args[0] = "unknown"
+				}
+			}
+			return anotherMake{own}.Pipeline(ctx, commands)
+		})
+		cluster := clientFuncs{one, func(context.Context) (map[string]redis.Client, error) {
+			return map[string]redis.Client{s.Addr(): one}, nil
+		}}
+		captureLog(t)
+		site := &site{T: t, raw: own, Provider: configure(t, redis.NewProviderOn(cluster), `{"user_key":"user","regenerate_grace":"5s"}`, life)}
+		id, next := site.create("user", "u"), newID()
+		site.change(id, "large", strings.Repeat("x", 100<<10))
+		moved, err := site.SessionRegenerate(ctx, id, next)
+		if err != nil {
+			t.Fatal(err)
+		}
+		moved.SessionRelease(ctx, nil)
+		site.holds(next, "user", "u", "large", strings.Repeat("x", 100<<10))
+		if err := errors.Join(site.SessionDestroy(ctx, next), site.Check()); err != nil {
+			t.Error(err)
+		}
+		site.change(site.create("user", "u"), "n", 1)
+		if n, err := site.DestroyAll(ctx, "u"); n != 1 || err != nil {
+			t.Errorf("DestroyAll = %d, %v", n, err)
+		}
+		if n := site.SessionAll(ctx); n != 0 {
+			t.Errorf("SessionAll = %d", n)
+		}
+	}
+}
