@@ -207,7 +207,7 @@ func (d *doctor) rights(s server) {
 	case scanErr == nil:
 		d.say(fine, "SCAN works")
 	case refusal(scanErr):
-		d.say(warn, "SCAN is refused, which SessionAll and Sessions need, and list, count and top: give the user +scan: %s", reason(scanErr))
+		d.say(note, "SCAN is refused, so that there are no SessionAll and Sessions, and no list, count and top here: give the user +scan, if they are wanted: %s", reason(scanErr))
 	default:
 		d.say(warn, "SCAN fails, which SessionAll and Sessions need, and list, count and top: a proxy may not have it, but its servers do: %s", reason(scanErr))
 	}

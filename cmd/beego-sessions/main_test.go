@@ -542,7 +542,7 @@ func TestTheDoctorFindsWhatIsWrong(t *testing.T) {
 	s.Client().Set("counter", 1, 0)
 	find(t, 0, s.Addr(), "1 of 2 sampled keys do not look like ids", "set key_prefix", "1 of 2 sampled sessions never expire")
 	find(t, 0, fmt.Sprintf(`{"save_path":%q,"username":"app","password":"secret","idle_timeout":"30s"}`, s.Addr()),
-		"note     INFO is refused", "CONFIG GET is refused", "warning  scripts are refused", "give the user +eval and +evalsha", "warning  SCAN is refused")
+		"note     INFO is refused", "CONFIG GET is refused", "warning  scripts are refused", "give the user +eval and +evalsha", "note     SCAN is refused")
 	find(t, 1, fmt.Sprintf(`{"save_path":%q,"username":"poor","password":"secret","idle_timeout":"30s"}`, s.Addr()),
 		"error    the user may not do all that sessions need: give it +expire +rename", "idle_timeout is 30s, below", "MEMORY USAGE is refused")
 	find(t, 1, fmt.Sprintf(`{"save_path":%q,"username":"listless","password":"secret","user_key":"user"}`, s.Addr()), "give it +zrem (ACL SETUSER)")
