@@ -699,3 +699,71 @@ func TestACommandNamesItsFirstKey(t *testing.T) {
 		}
 	}
 }
+
+// serverError is an error of the server, as a client of another make may have it.
+type serverError string
+
+func (e serverError) Error() string { return string(e) }
+func (serverError) RedisError()     {}
+
+func TestAnErrorOfAnApplicationsClientIsRepeatedUnlessThatIsOfNoUse(t *testing.T) {
+	s := redistest.Start(t)
+	own := goredis.NewClient(&goredis.Options{Addr: s.Addr()})
+	defer own.Close()
+	refused, cancelled := serverError("ERR no"), fmt.Errorf("given up: %w", context.Canceled)
+	for _, test := range []struct{ err, want error }{ // want is nil where it is repeated
+		{errors.New("anything"), nil},
+		{fmt.Errorf("a time limit of the client: %w", context.DeadlineExceeded), nil},
+		{serverError("LOADING its data"), nil},
+		{fmt.Errorf("from a replica: %w", serverError("MASTERDOWN no link")), nil},
+		{refused, refused},
+		{cancelled, context.Canceled},
+		{fmt.Errorf("the site ends: %w", redis.ErrClosed), redis.ErrClosed},
+	} {
+		var fails atomic.Bool
+		p := configure(t, redis.NewProviderOn(pipeline(func(ctx context.Context, commands []redis.Command) []redis.Reply {
+			replies := anotherMake{own}.Pipeline(ctx, commands)
+			if fails.Swap(false) {
+				replies[0] = redis.Reply{Err: test.err}
+			}
+			return replies
+		})), "", life)
+		fails.Store(true)
+		if _, err := p.SessionExist(ctx, newID()); !errors.Is(err, test.want) {
+			t.Errorf("after %q SessionExist returns %v, want %v", test.err, err, test.want)
+		}
+	}
+}
+
+func TestNobodyAsksAClosedClientWhetherTheServerIsBack(t *testing.T) {
+	s := redistest.Start(t)
+	own := goredis.NewClient(&goredis.Options{Addr: s.Addr()})
+	defer own.Close()
+	var down atomic.Pointer[error]
+	var asked atomic.Int64
+	p := configure(t, redis.NewProviderOn(pipeline(func(ctx context.Context, commands []redis.Command) []redis.Reply {
+		replies := anotherMake{own}.Pipeline(ctx, commands)
+		for i, c := range commands {
+			if err := down.Load(); err != nil {
+				replies[i] = redis.Reply{Err: *err}
+			}
+			if c.Args[0] == "exists" {
+				asked.Add(1)
+			}
+		}
+		return replies
+	})), `{"outage_time":"100ms"}`, life)
+	fail := func(err error) { down.Store(&err) }
+	fail(errors.New("no route"))
+	await(t, "somebody to ask again and again", func() bool {
+		_, _ = p.SessionRead(ctx, newID())
+		return asked.Load() > 3
+	})
+	fail(redis.ErrClosed)
+	time.Sleep(100 * time.Millisecond) // one may be under way
+	before := asked.Load()
+	time.Sleep(500 * time.Millisecond) // as long as ten take
+	if n := asked.Load() - before; n > 0 {
+		t.Errorf("it is asked %d times", n)
+	}
+}
