@@ -26,6 +26,9 @@ func TestASiteGetsBothModules(t *testing.T) {
 	if versions[0] == "v0.0.0-00010101000000-000000000000" { // before the first release, and at it
 		versions = []string{"v0.0.0-20260102030405-0123456789ab", "v0.1.0"}
 	}
+	if versions[0] == "v0.0.0" {
+		t.Error("there will never be a v0.0.0, which is newer than what is not tagged")
+	}
 	for _, version := range versions {
 		published, site := t.TempDir(), t.TempDir()
 		for name, file := range map[string]string{module: "../go.mod", module + "/adapters": "go.mod"} {
