@@ -6,8 +6,9 @@
 //
 // The client must not send commands to replicas (ReplicaOnly, SendToReplicas), which may not have what was just saved, and
 // ConnLifetime must be 0: what waits for a reply when the time of its connection is over is sent again without a word, and may have
-// been executed. Else it repeats none of a session, whatever its DisableRetry. The time limit of an operation is that of the provider's configuration. The
-// rights that a user of the server needs are those in docs/configuration.md, and what rueidis needs by itself.
+// been executed. Else it repeats no command of a session, whatever its DisableRetry. The time limit of an operation is that of the
+// provider's configuration. The rights that a user of the server needs are those in docs/configuration.md, and what rueidis needs by
+// itself.
 package rueidis
 
 import (
