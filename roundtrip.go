@@ -232,7 +232,8 @@ func (r *roundTrips) travel(c *call) error {
 
 // alone sends a call by itself. go-redis does not interrupt a command whose context is cancelled; the caller is not kept
 // waiting for a reply or a connection. Under Sentinel, in a cluster and with a client of the application, which cannot be
-// interrupted, that takes a goroutine. A hook of the application that panics, or ends its goroutine, does that to the caller.
+// interrupted, that takes a goroutine; the link to one of another make has one already. A hook of the application that panics, or
+// ends its goroutine, does that to the caller.
 func (r *roundTrips) alone(c *call) {
 	if c.ctx.Done() == nil || !r.link.waits() {
 		r.transmit(c.ctx, c.cmds, c)
