@@ -72,6 +72,8 @@ func vetted(t *testing.T, blocks []markdown.Code) {
 	markdown.Vet(t, ".", markdown.Context{
 		Imports: map[string]string{
 			"context":    "context",
+			"errors":     "errors",
+			"log":        "log",
 			"http":       "net/http",
 			"os":         "os",
 			"signal":     "os/signal",
