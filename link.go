@@ -224,10 +224,11 @@ func (f anotherMake) masters(ctx context.Context, addr string) ([]master, error)
 func (f anotherMake) send(ctx context.Context, cmds ...command) {
 	commands := make([]Command, len(cmds))
 	for i, cmd := range cmds {
-		commands[i] = Command{Key: keyAt(cmd)}
-		for _, arg := range cmd.Args() {
-			commands[i].Args = append(commands[i].Args, wireText(arg))
+		args := make([]string, len(cmd.Args()))
+		for j, arg := range cmd.Args() {
+			args[j] = wireText(arg)
 		}
+		commands[i] = Command{Args: args, Key: keyAt(cmd)}
 	}
 	var replies []Reply
 	err := timed(ctx, func(ctx context.Context) { replies = f.Pipeline(ctx, commands) })
