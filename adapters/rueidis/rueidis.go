@@ -17,9 +17,9 @@ import (
 	"fmt"
 	"net"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
-	"sync"
 
 	sessions "github.com/beego-session/redis"
 	"github.com/redis/rueidis"
@@ -52,13 +52,13 @@ func (c client) Pipeline(ctx context.Context, commands []sessions.Command) []ses
 	}
 	results := c.DoMulti(ctx, built...)
 	replies := make([]sessions.Reply, len(results))
-	known := c.knows(ctx)
+	closed := slices.ContainsFunc(results, func(r rueidis.RedisResult) bool { return givenUp(r.NonRedisError()) }) && c.isClosed(ctx)
 	for i, result := range results {
 		value, err := result.ToAny()
 		if rueidis.IsRedisNil(err) {
 			value, err = nil, nil
 		}
-		replies[i] = sessions.Reply{Value: value, Err: known(err, commands[i].Args[0])}
+		replies[i] = sessions.Reply{Value: value, Err: known(err, commands[i].Args[0], closed)}
 	}
 	return replies
 }
@@ -71,7 +71,7 @@ type cluster struct{ client }
 func (c cluster) Masters(ctx context.Context) (map[string]sessions.Client, error) {
 	ranges, err := c.Do(ctx, c.B().ClusterSlots().Build()).ToArray()
 	if err != nil {
-		return nil, fmt.Errorf("CLUSTER SLOTS: %w", c.knows(ctx)(err, "CLUSTER"))
+		return nil, fmt.Errorf("CLUSTER SLOTS: %w", known(err, "CLUSTER", givenUp(err) && c.isClosed(ctx)))
 	}
 	nodes, all := c.Nodes(), map[string]sessions.Client{}
 	for _, r := range ranges {
@@ -119,24 +119,27 @@ func (reply) RedisError()     {}
 // code is what a server's error begins with, unless it is "ERR", which the client cuts off. Behind that there may be the command.
 var code = regexp.MustCompile("^[A-Z][A-Z0-9_]+( |$)")
 
-// knows returns what makes an error one that the provider knows. The client calls itself closed also where it has given up a connection
-// alone, as that to a master that has a successor.
-func (c client) knows(ctx context.Context) func(err error, command string) error {
-	closed := sync.OnceValue(func() bool {
-		return errors.Is(c.whole.Do(ctx, c.whole.B().Ping().Build()).Error(), rueidis.ErrClosing)
-	})
-	return func(err error, command string) error {
-		var own *rueidis.RedisError
-		switch {
-		case errors.As(err, &own):
-			text := own.Error()
-			if first := strings.TrimSpace(code.FindString(text)); first == "" || strings.EqualFold(first, command) {
-				text = "ERR " + text
-			}
-			return reply(text)
-		case errors.Is(err, rueidis.ErrClosing) && closed():
-			return fmt.Errorf("%w: %w", sessions.ErrClosed, err)
+// known is an error as the provider knows it. closed tells whether the client is.
+func known(err error, command string, closed bool) error {
+	var own *rueidis.RedisError
+	switch {
+	case errors.As(err, &own):
+		text := own.Error()
+		if first := strings.TrimSpace(code.FindString(text)); first == "" || strings.EqualFold(first, command) {
+			text = "ERR " + text
 		}
-		return err
+		return reply(text)
+	case closed && givenUp(err):
+		return fmt.Errorf("%w: %w", sessions.ErrClosed, err)
 	}
+	return err
+}
+
+// givenUp tells whether the client calls itself closed, which it does also where it has given up a connection alone, as that to a
+// master that has a successor.
+func givenUp(err error) bool { return errors.Is(err, rueidis.ErrClosing) }
+
+// isClosed asks whether it is.
+func (c client) isClosed(ctx context.Context) bool {
+	return givenUp(c.whole.Do(ctx, c.whole.B().Ping().Build()).Error())
 }
