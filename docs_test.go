@@ -4,7 +4,6 @@ package redis
 
 import (
 	"encoding/base64"
-	"go/ast"
 	"go/parser"
 	"go/token"
 	"io/fs"
@@ -520,26 +519,8 @@ func TestWhatTheTextCallsIsThere(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, file := range packages["redis"].Files {
-		for _, decl := range file.Decls {
-			switch decl := decl.(type) {
-			case *ast.FuncDecl:
-				of := ""
-				if decl.Recv != nil {
-					of = receiver(decl) + "."
-				}
-				declared[of+decl.Name.Name] = true
-			case *ast.GenDecl:
-				for _, spec := range decl.Specs {
-					switch spec := spec.(type) {
-					case *ast.TypeSpec:
-						declared[spec.Name.Name] = true
-					case *ast.ValueSpec:
-						for _, name := range spec.Names {
-							declared[name.Name] = true
-						}
-					}
-				}
-			}
+		for _, name := range markdown.Declared(file) {
+			declared[name] = true
 		}
 	}
 	of := map[string]string{"sessions": "Provider.", "store": "SessionStore.", "redis": ""}
@@ -551,17 +532,6 @@ func TestWhatTheTextCallsIsThere(t *testing.T) {
 			}
 		}
 	}
-}
-
-func receiver(method *ast.FuncDecl) string {
-	kind := method.Recv.List[0].Type
-	if star, ok := kind.(*ast.StarExpr); ok {
-		kind = star.X
-	}
-	if name, ok := kind.(*ast.Ident); ok {
-		return name.Name
-	}
-	return ""
 }
 
 // The first column of a row in the house plan.

@@ -326,33 +326,45 @@ func TestNobodyWaitsForAnApplicationsClientThatHangs(t *testing.T) {
 	})
 }
 
+// created stores n sessions, in which "n" is 0.
+func (s *site) created(n int) (ids []string) {
+	s.Helper()
+	for range n {
+		ids = append(ids, s.create("n", 0))
+	}
+	return ids
+}
+
+// changedAtOnce sets "n" to 1 in sessions, by requests that are under way when it returns, and returns what waits for their end.
+func (s *site) changedAtOnce(ids []string) (ended func()) {
+	var wg sync.WaitGroup
+	for _, id := range ids {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			store, err := s.SessionRead(ctx, id)
+			if err != nil {
+				s.Error(err)
+				return
+			}
+			_ = store.Set(ctx, "n", 1)
+			store.SessionRelease(ctx, nil)
+		}()
+	}
+	return wg.Wait
+}
+
 func TestAnApplicationsClientGoesOnAfterARestart(t *testing.T) {
 	forEachOwnClient(t, "standalone", func(t *testing.T, c ownClient) {
 		s := redistest.Start(t, "--save", "", "--appendonly", "yes")
 		p := c.open(t, `{"outage_time":"10s"}`, s.Addr())
 		captureLog(t)
 		site := &site{T: t, raw: s.Client(), Provider: p}
-		var ids []string
-		for range 20 {
-			ids = append(ids, site.create("n", 0))
-		}
+		ids := site.created(20)
 		s.Stop()
-		var wg sync.WaitGroup
-		for _, id := range ids {
-			wg.Add(1)
-			go func() {
-				defer wg.Done()
-				store, err := p.SessionRead(ctx, id)
-				if err != nil {
-					t.Error(err)
-					return
-				}
-				_ = store.Set(ctx, "n", 1)
-				store.SessionRelease(ctx, nil)
-			}()
-		}
+		changed := site.changedAtOnce(ids)
 		s.Restart()
-		wg.Wait()
+		changed()
 		for _, id := range ids {
 			site.holds(id, "n", 1)
 		}
@@ -366,27 +378,10 @@ func TestRequestsToAMasterThatHangsGoOnAtItsSuccessorThroughAnApplicationsClient
 		captureLog(t)
 		p := c.open(t, `{"outage_time":"20s","read_timeout":"10s","write_timeout":"10s"}`, s.Addrs()...)
 		site := &site{T: t, raw: s.Master().Client(), Provider: p}
-		var ids []string
-		for range 20 {
-			ids = append(ids, site.create("n", 0))
-		}
+		ids := site.created(20)
 		s.Master().AwaitReplica()
 		s.Master().Pause()
-		var wg sync.WaitGroup
-		for _, id := range ids {
-			wg.Add(1)
-			go func() {
-				defer wg.Done()
-				store, err := p.SessionRead(ctx, id)
-				if err != nil {
-					t.Error(err)
-					return
-				}
-				_ = store.Set(ctx, "n", 1)
-				store.SessionRelease(ctx, nil)
-			}()
-		}
-		wg.Wait()
+		site.changedAtOnce(ids)()
 		site.raw = s.Replica().Client()
 		for _, id := range ids {
 			site.holds(id, "n", 1)

@@ -193,32 +193,52 @@ func names(file *ast.File) (used, declared map[string]bool, receivers []string) 
 		}
 		declared[name] = true
 	}
+	for _, name := range Declared(file) {
+		of, _, method := strings.Cut(name, ".")
+		switch {
+		case !method:
+			declared[name] = true
+		case of != "" && !slices.Contains(receivers, of):
+			receivers = append(receivers, of)
+		}
+	}
+	return used, declared, receivers
+}
+
+// Declared returns the names that a file declares in its outermost scope. That of a method is like Type.Method.
+func Declared(file *ast.File) (names []string) {
 	for _, decl := range file.Decls {
 		switch decl := decl.(type) {
 		case *ast.FuncDecl:
-			if decl.Recv == nil {
-				declared[decl.Name.Name] = true
-				continue
+			of := ""
+			if decl.Recv != nil {
+				of = receiver(decl) + "."
 			}
-			kind := decl.Recv.List[0].Type
-			if star, ok := kind.(*ast.StarExpr); ok {
-				kind = star.X
-			}
-			if ident, ok := kind.(*ast.Ident); ok && !slices.Contains(receivers, ident.Name) {
-				receivers = append(receivers, ident.Name)
-			}
+			names = append(names, of+decl.Name.Name)
 		case *ast.GenDecl:
 			for _, spec := range decl.Specs {
 				switch spec := spec.(type) {
 				case *ast.TypeSpec:
-					declared[spec.Name.Name] = true
+					names = append(names, spec.Name.Name)
 				case *ast.ValueSpec:
 					for _, name := range spec.Names {
-						declared[name.Name] = true
+						names = append(names, name.Name)
 					}
 				}
 			}
 		}
 	}
-	return used, declared, receivers
+	return names
+}
+
+// receiver returns what a method is of, or nothing where that has type parameters.
+func receiver(method *ast.FuncDecl) string {
+	kind := method.Recv.List[0].Type
+	if star, ok := kind.(*ast.StarExpr); ok {
+		kind = star.X
+	}
+	if name, ok := kind.(*ast.Ident); ok {
+		return name.Name
+	}
+	return ""
 }
